@@ -1,0 +1,45 @@
+/* The log: one line an event, on stderr and, where set, in a file. Readable in development,
+ * JSON in production. Only the layer that decides what becomes of an error logs it.
+ *
+ *     LOG_INFO("listening", LOG_STR("address", address), LOG_U64("port", port));
+ */
+#ifndef WW_BASE_LOG_H
+#define WW_BASE_LOG_H
+
+#include "base/err.h"
+#include "base/str.h"
+
+enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
+
+struct log_field {
+    const char *key;
+    enum { LOG_KIND_STR, LOG_KIND_U64, LOG_KIND_I64, LOG_KIND_BOOL } kind;
+    struct str str;
+    uint64_t u64;
+};
+
+#define LOG_STR(k, s) ((struct log_field){.key = (k), .kind = LOG_KIND_STR, .str = (s)})
+#define LOG_CSTR(k, s) ((struct log_field){.key = (k), .kind = LOG_KIND_STR, .str = str_of(s)})
+#define LOG_U64(k, n) ((struct log_field){.key = (k), .kind = LOG_KIND_U64, .u64 = (n)})
+#define LOG_I64(k, n) ((struct log_field){.key = (k), .kind = LOG_KIND_I64, .u64 = (uint64_t)(n)})
+
+/* Chooses the least level and the form; call before threads start. */
+void log_setup(enum log_level least, bool json);
+bool log_is_on(enum log_level level);
+/* Writes one line with one write(2); values are escaped, so no line can be forged. A line is cut
+ * at 4 KiB. Any thread. */
+void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t count);
+/* "debug", "info", "warn", "error"; false for another word. */
+bool log_level_parse(struct str word, enum log_level *ret);
+
+#define LOG_AT(level, event, ...)                                                             \
+    (log_is_on(level)                                                                         \
+         ? log_write((level), (event), (const struct log_field[]){__VA_ARGS__},               \
+                     sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field)) \
+         : (void)0)
+#define LOG_DEBUG(event, ...) LOG_AT(LOG_LEVEL_DEBUG, event, __VA_ARGS__)
+#define LOG_INFO(event, ...) LOG_AT(LOG_LEVEL_INFO, event, __VA_ARGS__)
+#define LOG_WARN(event, ...) LOG_AT(LOG_LEVEL_WARN, event, __VA_ARGS__)
+#define LOG_ERROR(event, ...) LOG_AT(LOG_LEVEL_ERROR, event, __VA_ARGS__)
+
+#endif

@@ -1,0 +1,137 @@
+/* The HTTP side of one loop: listening sockets, connections, requests and replies.
+ *
+ * A `struct http_exchange` is one request and its reply, whatever the protocol version under it.
+ * Its life, all on the loop's own thread:
+ *
+ *     handler->head()   the head is complete and valid; look at the request, set http_exchange_set_data()
+ *     handler->body()   zero or more times, as the bytes come
+ *     handler->end()    the body is complete
+ *     http_reply()      at any time after head(): the exchange now belongs to the server again
+ *  or handler->gone()   the client left, or broke the protocol, before the reply was complete
+ *
+ * Exactly one of "the reply is complete" and gone() ends an exchange; after it the pointer is dead
+ * for the handler. A reply sent before the body is complete makes the server discard what is left of
+ * it, within a bound, or close the connection. The server owns all memory of the exchange; `struct
+ * str` values of the request live until the exchange ends.
+ *
+ * Rules that no handler can forget, because the server keeps them: RFC 9112 framing without lenient
+ * flags, one `Host`, bounds on head, target and body, total deadlines and minimum rates, one request
+ * in flight per HTTP/1 connection, Date and Connection fields, security headers, HEAD and 405/Allow. */
+#ifndef WW_HTTP_SERVER_H
+#define WW_HTTP_SERVER_H
+
+#include <uv.h>
+
+#include "base/err.h"
+#include "base/buf.h"
+
+enum http_method { HTTP_METHOD_GET, HTTP_METHOD_HEAD, HTTP_METHOD_POST, HTTP_METHOD_PUT,
+                   HTTP_METHOD_PATCH, HTTP_METHOD_DELETE, HTTP_METHOD_OPTIONS, HTTP_METHOD_COUNT };
+
+struct http_field {
+    struct str name;
+    struct str value;
+};
+
+struct http_exchange;
+
+struct http_handler {
+    void (*head)(struct http_exchange *x);
+    void (*body)(struct http_exchange *x, struct str bytes); /* NULL: a body is refused with 413 when not empty */
+    void (*end)(struct http_exchange *x);                    /* NULL: nothing to do */
+    void (*gone)(struct http_exchange *x);                   /* NULL: nothing to free */
+};
+
+/* A route: exact `path`, or a prefix where the path ends in '*'. `body_limit` in bytes; a larger
+ * Content-Length is 413 before the body is read, and chunks are counted as they come. */
+struct http_route {
+    enum http_method method;
+    const char *path;
+    uint64_t body_limit;
+    struct http_handler handler;
+};
+
+struct http_limits {
+    uint32_t connections_max;     /* per loop; further ones are not accepted until one ends */
+    uint32_t head_bytes_max;      /* request line and fields: 431, or 414 for the target */
+    uint32_t target_bytes_max;
+    uint32_t fields_max;
+    uint64_t head_timeout_ns;     /* from the first byte of a head to its end, in all */
+    uint64_t idle_timeout_ns;     /* keep-alive without a request */
+    uint64_t body_timeout_ns;     /* a body may take this long, plus the time that min_rate grants */
+    uint64_t body_min_rate;       /* bytes a second */
+    uint64_t write_timeout_ns;    /* a client that does not read its reply */
+};
+/* Sensible values for all. */
+struct http_limits http_limits_default(void);
+
+struct http_server;
+
+struct http_server_config {
+    const struct http_route *routes; /* outlives the server */
+    size_t route_count;
+    struct http_limits limits;
+    void *data; /* for handlers: http_exchange_server_data() */
+    /* Told once a reply is complete or the client gone: for the access log and the counters.
+     * `status` 0 = no reply was begun. May be NULL. */
+    void (*on_done)(struct http_exchange *x, int status, uint64_t reply_bytes, uint64_t duration_ns);
+    /* Makes the reply for requests refused by the server itself (bad framing, 404, 405, 413 ...),
+     * so that all errors look alike: append the body to be sent as application/json. NULL: text. */
+    void (*error_body)(struct http_exchange *x, const struct err_info *err, struct buf *body);
+};
+
+/* Starts serving on `loop` with an already bound and listening TCP socket `fd` (non-blocking; taken over, also
+ * on failure). *ret_server is owned by the caller: http_server_free() after the drain. */
+MUST_CHECK enum err http_server_new(uv_loop_t *loop, int fd, const struct http_server_config *config,
+                                    struct http_server **ret_server, struct err_info *reterr);
+
+/* Opens a listening socket (SO_REUSEPORT where `reuse_port`) on host (IPv4 or IPv6 literal or name) and port; 0 = any free one.
+ * On OK *ret_fd is owned by the caller and *ret_port is the real port. */
+MUST_CHECK enum err http_listen(const char *host, uint16_t port, bool reuse_port, int *ret_fd,
+                                uint16_t *ret_port, struct err_info *reterr);
+
+/* Stops accepting; idle connections are closed, busy ones finish their reply with `Connection: close`.
+ * At `deadline_ns` (monotonic) what is left is cut. `done` is called once, from the loop, when the last is gone. */
+void http_server_drain(struct http_server *s, uint64_t deadline_ns, void (*done)(void *), void *arg);
+/* After `done`. */
+void http_server_free(struct http_server *s);
+/* Connections open now. */
+uint32_t http_server_connections(const struct http_server *s);
+
+/* --- the request ------------------------------------------------------------------------------ */
+enum http_method http_method(const struct http_exchange *x);
+const char *http_method_name(const struct http_exchange *x);
+struct str http_path(const struct http_exchange *x);  /* as sent, without the query; never decoded */
+struct str http_query(const struct http_exchange *x); /* behind '?', without it; empty where none */
+/* The field's value, surrounding blanks trimmed; .p NULL where absent. Of a repeated field the first. */
+struct str http_field(const struct http_exchange *x, const char *name);
+/* How many fields of this name there are. */
+size_t http_field_count(const struct http_exchange *x, const char *name);
+/* Content-Length, or -1 where the body is chunked or there is none. */
+int64_t http_content_length(const struct http_exchange *x);
+/* The peer's address as text, e.g. "127.0.0.1"; lives with the exchange. */
+const char *http_peer(const struct http_exchange *x);
+/* 128 random bits in hexadecimal, made for this exchange: X-Request-Id of the reply, the log and the error. */
+const char *http_request_id(const struct http_exchange *x);
+void *http_exchange_server_data(const struct http_exchange *x);
+void *http_exchange_data(const struct http_exchange *x);
+void http_exchange_set_data(struct http_exchange *x, void *data);
+uv_loop_t *http_exchange_loop(const struct http_exchange *x);
+
+/* Stops and goes on calling body(); the server stops reading the socket meanwhile. */
+void http_body_pause(struct http_exchange *x);
+void http_body_resume(struct http_exchange *x);
+
+/* --- the reply -------------------------------------------------------------------------------- */
+/* Sends a whole reply: head and body in one write where the socket takes it. `fields` and `body` are copied
+ * or sent before it returns. Content-Length, Date, Connection, X-Request-Id and the security headers are
+ * added. Names and values with control characters are a bug (WW_ASSERT). */
+void http_reply(struct http_exchange *x, int status, const struct http_field *fields, size_t field_count,
+                struct str body);
+/* The same, but takes over `body` (malloc'ed, from buf_take()). */
+void http_reply_take(struct http_exchange *x, int status, const struct http_field *fields,
+                     size_t field_count, char *body, size_t body_len);
+/* An error reply with config.error_body's body, `Retry-After` (seconds) where `retry_after` > 0. */
+void http_reply_error(struct http_exchange *x, const struct err_info *err, unsigned retry_after);
+
+#endif
