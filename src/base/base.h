@@ -27,8 +27,10 @@
     }))
 
 #define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
+#ifndef MIN
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
+#endif
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 #define KIB ((uint64_t)1024)
