@@ -566,7 +566,8 @@ enum err sandbox_loop_new(const struct sandbox_loop_config *config, uint32_t cha
 {
     struct sandbox_loop *l = xcalloc(1, sizeof *l);
     l->config = *config;
-    enum err e = engine_new(&config->engine, &l->engine, reterr);
+    l->engine = config->shared_engine;
+    enum err e = l->engine ? OK : engine_new(&config->engine, &l->engine, reterr);
     if (e) {
         free(l);
         return e;
@@ -609,7 +610,8 @@ void sandbox_loop_free(struct sandbox_loop *l)
     }
     for (size_t i = 0; i < LENGTH_OF(l->modules); i++)
         guest_module_free(l->modules[i]);
-    engine_free(l->engine);
+    if (!l->config.shared_engine)
+        engine_free(l->engine);
     pthread_cond_destroy(&l->tick_wanted);
     pthread_mutex_destroy(&l->tick_mutex);
     free(l->channels);

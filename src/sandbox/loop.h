@@ -24,6 +24,7 @@ struct sandbox_channel_ops {
 
 struct sandbox_loop_config {
     struct engine_config engine;
+    struct engine *shared_engine; /* where several loops run in one process: this one, borrowed; else NULL */
     uint64_t pool_max_bytes;  /* memory of all guests together */
     uint32_t modules_max;     /* loaded at once; the least recently used go */
 };

@@ -124,6 +124,7 @@ static void die_with_parent(void)
     signal(SIGINT, SIG_IGN); /* Ctrl-C is the front's to handle: it drains */
     signal(SIGTERM, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a write past the limit fails instead */
 }
 
 int sandbox_process_main(int argc, char **argv)
@@ -224,7 +225,7 @@ static enum err compile_job(struct engine *engine, int wasm_fd, int code_fd, str
 
 int compiler_process_main(int argc, char **argv)
 {
-    uint64_t values[4];
+    uint64_t values[5];
     struct err_info err = {0};
     if (argc != (int)LENGTH_OF(values) + 1) {
         fprintf(stderr, "wasmwiz compiler is started by the server, not by hand\n");
@@ -234,7 +235,7 @@ int compiler_process_main(int argc, char **argv)
         if (!str_to_u64(str_of(argv[i + 1]), UINT64_MAX, &values[i]))
             return 64;
     die_with_parent();
-    struct walls_limits limits = {.address_space_bytes = values[2], .cpu_seconds = values[3],
+    struct walls_limits limits = {.address_space_bytes = values[2], .cpu_seconds = values[3], .file_bytes = values[4],
                                   .keep_fds = COMPILER_FD_SOCKET + 1};
     struct engine_config config = {.fuel = values[0] != 0, .memory_max_bytes = values[1]};
     struct engine *engine;

@@ -109,6 +109,8 @@ static enum err raise_rlimits(const struct walls_limits *limits, struct err_info
         ok = ok && limit(RLIMIT_AS, limits->address_space_bytes);
     if (limits->data_bytes)
         ok = ok && limit(RLIMIT_DATA, limits->data_bytes);
+    if (limits->file_bytes)
+        ok = ok && limit(RLIMIT_FSIZE, limits->file_bytes);
     if (limits->cpu_seconds)
         ok = ok && limit(RLIMIT_CPU, limits->cpu_seconds);
     return ok ? OK : err_set(reterr, ERR_INTERNAL, "a resource limit could not be set: %s", strerror(errno));

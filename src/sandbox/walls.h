@@ -15,6 +15,7 @@ struct walls_limits {
     uint64_t address_space_bytes; /* 0 = unlimited: the pool reserves terabytes without using them */
     uint64_t data_bytes;          /* private writable memory; 0 = unlimited */
     uint64_t cpu_seconds;         /* 0 = unlimited */
+    uint64_t file_bytes;          /* written to any one file; 0 = unlimited */
     int keep_fds;                 /* descriptors 0 .. keep_fds-1 stay open */
 };
 

@@ -132,10 +132,13 @@ uint32_t wasi_on_random_get(struct wasi_frame *f)
     uint32_t len = wasi_arg(f, 1);
     if (!guest_fits(f->mem, buffer, len))
         return WASI_EFAULT;
+    if (!len)
+        return WASI_SUCCESS;
+    uint8_t *to = guest_at(f->mem, buffer, len);
     for (uint32_t done = 0; done < len;) {
         uint64_t word = htole64(random_next(f->w->random));
         uint32_t part = MIN(len - done, (uint32_t)sizeof word);
-        memcpy(guest_at(f->mem, (uint64_t)buffer + done, part), &word, part);
+        memcpy(to + done, &word, part);
         done += part;
     }
     return WASI_SUCCESS;
