@@ -9,20 +9,20 @@
 #include "base/str.h"
 
 struct precheck_limits {
-    uint64_t module_bytes;      /* default 10 MiB */
-    uint32_t types;             /* 10,000 */
-    uint32_t imports;           /* 1,000 */
-    uint32_t functions;         /* 100,000 */
-    uint64_t function_bytes;    /* one body: 1 MiB (Go's and Zig's largest stay below it) */
-    uint32_t function_locals;   /* 50,000 as declared, over all groups of one body */
-    uint32_t globals;           /* 10,000 */
-    uint32_t exports;           /* 10,000 */
-    uint32_t tables;            /* 8 */
-    uint64_t table_elements;    /* initial elements, all tables: 1,000,000 */
-    uint32_t memories;          /* 4 */
-    uint64_t memory_bytes;      /* declared minimum, all memories */
-    uint32_t elements;          /* segments: 10,000 */
-    uint32_t data_segments;     /* 100,000 */
+    uint64_t module_bytes;    /* default 10 MiB */
+    uint32_t types;           /* 10,000 */
+    uint32_t imports;         /* 1,000 */
+    uint32_t functions;       /* 100,000 */
+    uint64_t function_bytes;  /* one body: 1 MiB (Go's and Zig's largest stay below it) */
+    uint32_t function_locals; /* 50,000 as declared, over all groups of one body */
+    uint32_t globals;         /* 10,000 */
+    uint32_t exports;         /* 10,000 */
+    uint32_t tables;          /* 8 */
+    uint64_t table_elements;  /* initial elements, all tables: 1,000,000 */
+    uint32_t memories;        /* 4 */
+    uint64_t memory_bytes;    /* declared minimum, all memories */
+    uint32_t elements;        /* segments: 10,000 */
+    uint32_t data_segments;   /* 100,000 */
 };
 /* The defaults above; memory_bytes as given. */
 struct precheck_limits precheck_limits_default(uint64_t memory_bytes);
@@ -36,7 +36,8 @@ struct precheck_facts {
     bool has_names;
 };
 
-/* Which imports exist. `module`/`name` as in the binary. True: known. */
+/* Which imports exist. `module`/`name` as in the binary. True: known. A `name` whose .p is NULL asks whether
+ * anything of `module` is known: the sentence about an unknown import tells. */
 typedef bool precheck_import_known(struct str module, struct str name);
 
 /* OK, or: ERR_NOT_WASM (no magic bytes; the sentence tells text WAT, ELF, gzip, zip or an empty file apart),
