@@ -5,7 +5,13 @@
  * the clock ends. All four clocks are this one: realtime with its offset, the CPU clocks as they are. */
 #include "sandbox/wasi_impl.h"
 
-enum wasi_clock { CLOCK_ID_REALTIME, CLOCK_ID_MONOTONIC, CLOCK_ID_PROCESS_CPU, CLOCK_ID_THREAD_CPU, CLOCK_ID_COUNT };
+enum wasi_clock {
+    CLOCK_ID_REALTIME,
+    CLOCK_ID_MONOTONIC,
+    CLOCK_ID_PROCESS_CPU,
+    CLOCK_ID_THREAD_CPU,
+    CLOCK_ID_COUNT
+};
 
 /* What a look costs, and the resolution that the clocks claim. */
 #define TICK_NS NS_PER_US
@@ -85,7 +91,8 @@ static bool clock_due(const struct wasi_frame *f, uint64_t at, uint64_t *ret_due
 }
 
 /* Reads subscription `index` of the array at `in`. False: its type does not exist. */
-static bool subscription_read(const struct wasi_frame *f, uint32_t in, uint32_t index, struct subscription *ret)
+static bool subscription_read(const struct wasi_frame *f, uint32_t in, uint32_t index,
+                              struct subscription *ret)
 {
     uint64_t at = in + (uint64_t)index * SUBSCRIPTION_BYTES;
     struct subscription s = {.userdata = guest_get_u64(f->mem, at), .type = guest_get_u8(f->mem, at + 8)};
