@@ -23,6 +23,7 @@ struct wasmwiz_limits {
     uint64_t *pool_now;   /* bytes used by all stores that share the counter; take memory_now back after the store */
     uint64_t pool_max;
     uint64_t last_growth; /* the shim's own, to take a failed growth back */
+    uint64_t last_peak;
     uint64_t last_table_growth;
     uint32_t refused;     /* enum wasmwiz_refused */
 };

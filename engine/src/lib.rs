@@ -22,6 +22,7 @@ pub struct wasmwiz_limits {
     pool_now: *mut u64,
     pool_max: u64,
     last_growth: u64,
+    last_peak: u64,
     last_table_growth: u64,
     refused: u32,
 }
@@ -51,6 +52,7 @@ impl ResourceLimiter for wasmwiz_limits {
         }
         *pool_now += growth;
         self.memory_now = now;
+        self.last_peak = self.memory_peak;
         self.memory_peak = self.memory_peak.max(now);
         self.last_growth = growth;
         Ok(true)
@@ -62,6 +64,7 @@ impl ResourceLimiter for wasmwiz_limits {
         unsafe { *self.pool_now -= self.last_growth };
         self.memory_now -= self.last_growth;
         self.last_growth = 0;
+        self.memory_peak = self.last_peak;
         if error.is::<std::io::Error>() {
             return self.refuse(REFUSED_POOL, "the system has no memory left");
         }

@@ -43,7 +43,8 @@ enum auth_answer auth_key_cached(struct auth *a, struct str token, struct auth_k
  * unknown, revoked and expired alike: an attacker learns nothing); ERR_STORE_DOWN: nothing is known. Compares in constant time. */
 MUST_CHECK enum err auth_key_find(struct auth *a, struct str token, struct auth_key **ret_key,
                                   struct err_info *reterr);
-/* Forgets what is remembered if another process changed the store; blocks: for libuv's pool, twice a second. */
+/* Forgets what is remembered if the store has changed since the last time, here or in another process, or has been
+ * silent for 30 seconds; blocks: for libuv's pool, twice a second, and after revoking a key. */
 void auth_refresh(struct auth *a);
 
 /* Makes a key. `name`: 1 to 64 characters of A-Z a-z 0-9 . _ - ; `tier`: free, basic or pro. `expires_ns` wall or 0.

@@ -9,7 +9,7 @@ struct str {
     size_t len;
 };
 
-/* For printf: "%.*s", STR_FMT(s). */
+/* For printf: "%.*s", STR_FMT(s). Evaluates `s` twice. */
 #define STR_FMT(s) (int)MIN((s).len, (size_t)0x7fffffff), (s).p
 #define STR_LIT(literal) ((struct str){"" literal, sizeof(literal) - 1})
 #define STR_NULL ((struct str){NULL, 0})

@@ -74,9 +74,6 @@ struct module_wait {
  * afterwards, when it is needed. */
 bool modules_get(struct modules *ms, const unsigned char sha[static MODULE_SHA_BYTES], bool fuel, char **wasm,
                  size_t wasm_len, struct module_wait *w);
-/* Stops waiting; ready() will not be called. On w->loop's thread, before ready(). */
-void modules_forget_wait(struct modules *ms, struct module_wait *w);
-
 struct modules_stats {
     uint64_t hits_memory, hits_disk, compiled, refused, compile_ns;
     uint32_t loaded, compiling;

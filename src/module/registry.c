@@ -345,15 +345,6 @@ bool modules_get(struct modules *ms, const unsigned char sha[static MODULE_SHA_B
     return false;
 }
 
-void modules_forget_wait(struct modules *ms, struct module_wait *w)
-{
-    uv_mutex_lock(&ms->mutex);
-    bool waits = w->link.next != &w->link;
-    list_remove(&w->link);
-    uv_mutex_unlock(&ms->mutex);
-    WW_ASSERT(waits);
-}
-
 struct modules_stats modules_stats(struct modules *ms)
 {
     uv_mutex_lock(&ms->mutex);

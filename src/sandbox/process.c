@@ -131,12 +131,12 @@ int sandbox_process_main(int argc, char **argv)
 {
     uint64_t values[SANDBOX_ARGS - 2];
     struct err_info err = {0};
-    if (argc != (int)LENGTH_OF(values) + 1) {
+    if (argc != (int)LENGTH_OF(values)) {
         fprintf(stderr, "wasmwiz sandbox is started by the server, not by hand\n");
         return 64;
     }
     for (size_t i = 0; i < LENGTH_OF(values); i++)
-        if (!str_to_u64(str_of(argv[i + 1]), UINT64_MAX, &values[i]))
+        if (!str_to_u64(str_of(argv[i]), UINT64_MAX, &values[i]))
             return 64;
     uint32_t channels = (uint32_t)values[0];
     if (channels < 1 || channels > AREA_CHANNELS_MAX)
@@ -227,12 +227,12 @@ int compiler_process_main(int argc, char **argv)
 {
     uint64_t values[5];
     struct err_info err = {0};
-    if (argc != (int)LENGTH_OF(values) + 1) {
+    if (argc != (int)LENGTH_OF(values)) {
         fprintf(stderr, "wasmwiz compiler is started by the server, not by hand\n");
         return 64;
     }
     for (size_t i = 0; i < LENGTH_OF(values); i++)
-        if (!str_to_u64(str_of(argv[i + 1]), UINT64_MAX, &values[i]))
+        if (!str_to_u64(str_of(argv[i]), UINT64_MAX, &values[i]))
             return 64;
     die_with_parent();
     struct walls_limits limits = {.address_space_bytes = values[2], .cpu_seconds = values[3], .file_bytes = values[4],

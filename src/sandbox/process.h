@@ -25,7 +25,7 @@ struct compile_answer {
     uint32_t text_bytes;
     char text[320];
 };
-/* argv: "compiler" FUEL MEMORY_MAX_BYTES ADDRESS_SPACE_BYTES CPU_SECONDS CODE_MAX_BYTES. Returns the exit status. */
+/* argv: FUEL MEMORY_MAX_BYTES ADDRESS_SPACE_BYTES CPU_SECONDS CODE_MAX_BYTES. Returns the exit status. */
 int compiler_process_main(int argc, char **argv);
 
 /* Sends one byte with descriptors; receives them (-1 where there was none). Used by both ends. */

@@ -1,6 +1,7 @@
 #include "sandbox/run.h"
 
-#include <math.h>
+#include <errno.h>
+#include <stdarg.h>
 
 #include "base/clock.h"
 
@@ -248,30 +249,46 @@ static bool make_store(struct run *r)
     return true;
 }
 
+/* A whole number of `bits` bits, signed or not, decimal or 0x. */
+static bool parse_integer(const char *text, int bits, int64_t *ret)
+{
+    char *end;
+    errno = 0;
+    bool negative = text[0] == '-';
+    uint64_t value = strtoull(negative ? text + 1 : text, &end, 0);
+    uint64_t max = bits == 64 ? UINT64_MAX : UINT32_MAX;
+    if (errno || *end || end == text + negative || !strchr("0123456789", text[negative]) ||
+        value > (negative ? max / 2 + 1 : max))
+        return false;
+    *ret = negative ? (int64_t)(0 - value) : (int64_t)value;
+    return true;
+}
+
 /* Turns one argument string into a value of the parameter's type. */
 static bool parse_value(const char *text, wasm_valkind_t kind, wasmtime_val_t *ret)
 {
     char *end;
+    int64_t integer;
     switch (kind) {
     case WASM_I32:
         ret->kind = WASMTIME_I32;
-        ret->of.i32 = (int32_t)strtoll(text, &end, 0);
-        break;
+        if (!parse_integer(text, 32, &integer))
+            return false;
+        ret->of.i32 = (int32_t)integer;
+        return true;
     case WASM_I64:
         ret->kind = WASMTIME_I64;
-        ret->of.i64 = text[0] == '-' ? strtoll(text, &end, 0) : (int64_t)strtoull(text, &end, 0);
-        break;
+        return parse_integer(text, 64, &ret->of.i64);
     case WASM_F32:
         ret->kind = WASMTIME_F32;
         ret->of.f32 = strtof(text, &end);
-        break;
+        return *text && !*end;
     case WASM_F64:
         ret->kind = WASMTIME_F64;
         ret->of.f64 = strtod(text, &end);
-        break;
+        return *text && !*end;
     default: return false;
     }
-    return *text && !*end;
 }
 
 static const char *kind_name(wasm_valkind_t kind)
@@ -331,7 +348,7 @@ static bool find_function(struct run *r, const char *name, bool with_params)
                LENGTH_OF(r->results));
         ok = false;
     } else {
-        ok = set_params(r, params->size || with_params ? params : &(wasm_valtype_vec_t){0});
+        ok = !with_params || set_params(r, params);
         r->result_count = (uint32_t)results->size;
     }
     wasm_functype_delete(type);

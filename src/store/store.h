@@ -36,10 +36,11 @@ MUST_CHECK enum err store_key_by_hash(struct store *s, const unsigned char hash[
 /* Sets revoked_ns = `now_ns` on the key with this id or name. ERR_NOT_FOUND: none that is live. */
 MUST_CHECK enum err store_key_revoke(struct store *s, struct str id_or_name, uint64_t now_ns,
                                      struct err_info *reterr);
-/* Calls `each` for every key, newest first; false from it ends the walk. */
+/* Calls `each` for every key, newest first; false from it ends the walk. `each` must not call the store. */
 MUST_CHECK enum err store_key_each(struct store *s, bool (*each)(void *ctx, const struct store_key *key),
                                    void *ctx, struct err_info *reterr);
-/* A number that changes whenever another connection has committed (SQLite: PRAGMA data_version). */
+/* A number that changes whenever another connection has committed (SQLite: PRAGMA data_version), or this one has
+ * changed something. Only differences of numbers from the same store mean anything. */
 MUST_CHECK enum err store_version(struct store *s, uint64_t *ret_version, struct err_info *reterr);
 /* OK when the database answers. */
 MUST_CHECK enum err store_ping(struct store *s, struct err_info *reterr);

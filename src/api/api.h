@@ -1,0 +1,51 @@
+/* The HTTP API: handlers that decode a request, call one folder and encode the answer. */
+#ifndef WW_API_API_H
+#define WW_API_API_H
+
+#include "http/server.h"
+#include "invoke/invocation.h"
+#include "store/store.h"
+
+/* What the handlers of one loop share: http_exchange_server_data(). */
+struct api_context {
+    struct invoke_context invoke;
+    const struct api_program *program;
+    struct http_server *server;
+};
+
+/* What all loops share; immutable while they run, or with its own lock. */
+struct api_program {
+    struct executor *executor;
+    struct modules *modules;
+    struct store *store;
+    const char *data_dir;
+    uint64_t module_bytes_max;
+    uint64_t input_bytes_max;
+    uint64_t memory_bytes_max;
+    uint64_t timeout_ns_max;
+    uint64_t output_bytes_max;
+    uint64_t start_wall_ns;
+    struct metrics *const *metrics;
+    struct api_context *const *contexts;
+    uint32_t loop_count;
+    atomic_bool draining;
+};
+
+/* The table of routes for http_server_new(); `program`'s limits decide the body limits. Call once, before the loops run. */
+const struct http_route *api_routes(const struct api_program *program, size_t *ret_count);
+
+/* The hooks of struct http_server_config. */
+void api_error_body(struct http_exchange *x, const struct err_info *err, struct buf *body);
+void api_on_done(struct http_exchange *x, int status, uint64_t reply_bytes, uint64_t duration_ns);
+
+/* --- the families ------------------------------------------------------------------------------- */
+extern const struct http_handler api_execute_handler;
+extern const struct http_handler api_live_handler;
+extern const struct http_handler api_ready_handler;
+extern const struct http_handler api_health_handler;
+extern const struct http_handler api_metrics_handler;
+
+/* Appends {"error":{"code","message","request_id"}}. */
+void api_put_error(struct buf *out, const struct err_info *err, const char *request_id);
+
+#endif

@@ -1,0 +1,142 @@
+/* `wasmwiz keys`: API keys in the store of DATA_DIR. */
+#include "auth/key.h"
+#include "base/clock.h"
+#include "main/commands.h"
+#include "main/parts.h"
+#include "store/store.h"
+
+static const char usage[] =
+    "usage: wasmwiz keys create --name NAME [--tier free|basic|pro] [--expires 30d]\n"
+    "       wasmwiz keys list\n"
+    "       wasmwiz keys revoke ID|NAME\n\n"
+    "create prints the new key, and nothing else, on stdout: it can't be shown again.\n"
+    "All take --data FOLDER (DATA_DIR) and read API_SALT as `wasmwiz serve` does.\n";
+
+static void print_time(uint64_t wall_ns, const char *none)
+{
+    char text[32];
+    if (wall_ns)
+        clock_format(wall_ns, text);
+    printf("  %-24s", wall_ns ? text : none);
+}
+
+static bool print_key(void *ctx, const struct store_key *k)
+{
+    (void)ctx;
+    printf("%-16s  %-5s  %-12s", k->id, k->tier, k->prefix);
+    print_time(k->created_ns, "");
+    print_time(k->expires_ns, "never");
+    printf("  %-8s  %s\n", k->revoked_ns ? "revoked" : k->expires_ns && k->expires_ns < clock_wall_ns() ? "expired" : "live", k->name);
+    return true;
+}
+
+static enum err list_keys(struct store *store, struct err_info *reterr)
+{
+    printf("%-16s  %-5s  %-12s  %-24s  %-24s  %-8s  %s\n", "ID", "TIER", "PREFIX", "CREATED", "EXPIRES", "STATE", "NAME");
+    return store_key_each(store, print_key, NULL, reterr);
+}
+
+/* "30d", or what durations else take. */
+static bool parse_expiry(const char *text, uint64_t *ret_wall_ns)
+{
+    struct str s = str_of(text);
+    uint64_t amount;
+    if (s.len > 1 && s.p[s.len - 1] == 'd' && str_to_u64(str_make(s.p, s.len - 1), 36500, &amount))
+        amount *= 24 * 3600 * NS_PER_S;
+    else if (!str_to_duration_ns(s, &amount))
+        return false;
+    *ret_wall_ns = clock_wall_ns() + amount;
+    return amount > 0;
+}
+
+struct request {
+    const char *verb, *name, *tier, *target;
+    uint64_t expires_ns;
+};
+
+static bool parse(int argc, char **argv, struct request *r)
+{
+    *r = (struct request){.verb = argc ? argv[0] : "", .tier = "free"};
+    for (int i = 1; i < argc; i++) {
+        bool has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--name") == 0 && has_value) {
+            r->name = argv[++i];
+        } else if (strcmp(argv[i], "--tier") == 0 && has_value) {
+            r->tier = argv[++i];
+        } else if (strcmp(argv[i], "--expires") == 0 && has_value) {
+            if (!parse_expiry(argv[++i], &r->expires_ns)) {
+                fprintf(stderr, "wasmwiz keys: --expires takes a time such as 30d or 12h\n");
+                return false;
+            }
+        } else if (argv[i][0] != '-' && !r->target) {
+            r->target = argv[i];
+        } else {
+            fprintf(stderr, "wasmwiz keys: \"%s\" is not understood here\n", argv[i]);
+            return false;
+        }
+    }
+    if (strcmp(r->verb, "create") == 0 && r->name && !r->target)
+        return true;
+    if (strcmp(r->verb, "list") == 0 && !r->name && !r->target)
+        return true;
+    return strcmp(r->verb, "revoke") == 0 && r->target && !r->name;
+}
+
+static enum err carry_out(const struct request *r, const struct settings *s, struct err_info *reterr)
+{
+    char path[4200], token[AUTH_TOKEN_BYTES];
+    CLEANUP(freep) char *salt = NULL;
+    struct store *store = NULL;
+    snprintf(path, sizeof path, "%s/wasmwiz.db", s->data_dir);
+    enum err e = parts_make_folder(s->data_dir, reterr);
+    if (!e)
+        e = store_open(path, &store, reterr);
+    if (e)
+        return e;
+    if (strcmp(r->verb, "list") == 0) {
+        e = list_keys(store, reterr);
+    } else if (strcmp(r->verb, "revoke") == 0) {
+        e = store_key_revoke(store, str_of(r->target), clock_wall_ns(), reterr);
+        if (!e)
+            fprintf(stderr, "revoked %s; servers notice within a second\n", r->target);
+    } else {
+        e = auth_salt_load(s->data_dir, s->api_salt, s->environment == ENVIRONMENT_DEVELOPMENT, &salt, reterr);
+        if (!e) {
+            struct auth *auth = auth_new(store, str_of(salt), 8);
+            e = auth_key_create(auth, str_of(r->name), str_of(r->tier), r->expires_ns, token, reterr);
+            if (!e)
+                printf("%s\n", token);
+            auth_free(auth);
+        }
+    }
+    store_close(store);
+    return e;
+}
+
+int command_keys(int argc, char **argv)
+{
+    struct settings s;
+    struct request r;
+    struct err_info err = {0};
+    struct buf text = buf_make(16 * 1024);
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(usage, stdout);
+            return 0;
+        }
+    bool good = settings_load(&s, &argc, argv, &text);
+    int status = 0;
+    if (!good) {
+        fprintf(stderr, "wasmwiz keys: the settings are not right:\n%s", buf_cstr(&text));
+        status = EXIT_CONFIG;
+    } else if (!parse(argc, argv, &r)) {
+        fputs(usage, stderr);
+        status = EXIT_USAGE;
+    } else if (carry_out(&r, &s, &err)) {
+        fprintf(stderr, "wasmwiz keys: %s\n", err_text(&err));
+        status = 1;
+    }
+    buf_done(&text);
+    settings_done(&s);
+    return status;
+}

@@ -1,0 +1,297 @@
+#include "invoke/invocation.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+static void proceed(struct invocation *inv);
+
+static enum step_result fail(struct invocation *inv, const struct err_info *why)
+{
+    inv->failure = *why;
+    return STEP_FAIL;
+}
+
+/* --- authenticate ------------------------------------------------------------------------------- */
+static const struct err_info unauthorized = {
+    ERR_UNAUTHORIZED, "the API key is missing, unknown, expired or revoked: send \"Authorization: Bearer KEY\""};
+
+static void auth_work(uv_work_t *work)
+{
+    struct invocation *inv = CONTAINER_OF(work, struct invocation, auth_work);
+    struct err_info why = {0};
+    inv->auth_err = auth_key_find(inv->context->auth, inv->token, &inv->key, &why);
+    if (inv->auth_err)
+        inv->failure = inv->auth_err == ERR_UNAUTHORIZED ? unauthorized : why;
+}
+
+static void after_auth_work(uv_work_t *work, int status)
+{
+    (void)status;
+    invocation_resume(CONTAINER_OF(work, struct invocation, auth_work));
+}
+
+static enum step_result step_authenticate(struct invocation *inv)
+{
+    if (inv->key)
+        return STEP_DONE;
+    if (inv->auth_err)
+        return STEP_FAIL;
+    if (!inv->token.p)
+        return fail(inv, &unauthorized);
+    switch (auth_key_cached(inv->context->auth, inv->token, &inv->key)) {
+    case AUTH_KNOWN: return STEP_DONE;
+    case AUTH_REFUSED: return fail(inv, &unauthorized);
+    case AUTH_ASK: break;
+    }
+    WW_ASSERT(uv_queue_work(&inv->context->loop->uv, &inv->auth_work, auth_work, after_auth_work) == 0);
+    return STEP_WAIT;
+}
+
+/* --- receive, admit ----------------------------------------------------------------------------- */
+static enum step_result step_receive(struct invocation *inv)
+{
+    return inv->origin->receive(inv);
+}
+
+static enum step_result step_admit(struct invocation *inv)
+{
+    if (!inv->context->draining)
+        return STEP_DONE;
+    return fail(inv, &(struct err_info){ERR_SHUTTING_DOWN, ""});
+}
+
+/* --- resolve ------------------------------------------------------------------------------------ */
+static void on_module(struct module_wait *w)
+{
+    invocation_resume(CONTAINER_OF(w, struct invocation, module_wait));
+}
+
+static enum step_result step_resolve(struct invocation *inv)
+{
+    struct module_wait *w = &inv->module_wait;
+    if (!inv->resolved) {
+        inv->resolved = true;
+        w->loop = inv->context->loop;
+        w->ready = on_module;
+        bool fuel = inv->spec.limits.fuel != 0;
+        if (!modules_get(inv->context->modules, inv->sha, fuel, &inv->wasm, inv->wasm_len, w))
+            return STEP_WAIT;
+    }
+    if (w->err)
+        return fail(inv, &w->info);
+    inv->module = w->module;
+    inv->module_source = w->source;
+    return STEP_DONE;
+}
+
+/* --- run ---------------------------------------------------------------------------------------- */
+static void on_output(void *ctx, int fd, struct str bytes)
+{
+    struct invocation *inv = ctx;
+    if (inv->origin->output)
+        inv->origin->output(inv, fd, bytes);
+    else
+        buf_put_str(&inv->output[fd == 2], bytes);
+}
+
+static void on_stdin_room(void *ctx, size_t bytes)
+{
+    struct invocation *inv = ctx;
+    if (inv->origin->stdin_room)
+        inv->origin->stdin_room(inv, bytes);
+}
+
+static void fill_receipt(struct invocation *inv, const struct exec_outcome *o)
+{
+    const struct run_report *report = &inv->report;
+    struct receipt *r = &inv->receipt;
+    *r = (struct receipt){
+        .cause = (enum cause)report->cause,
+        .detail = report->text,
+        .exit_code = report->exit_code,
+        .duration_ns = report->run_ns,
+        .cpu_ns = report->cpu_ns,
+        .queue_ns = o->queue_ns,
+        .compile_source = module_source_name(inv->module_source),
+        .compile_ns = inv->module_source == MODULE_COMPILED ? inv->module->compile_ns : 0,
+        .memory_peak_bytes = report->memory_peak_bytes,
+        .fuel = report->fuel,
+        .stdin_bytes = report->stdin_bytes,
+        .stdout_bytes = report->stdout_bytes,
+        .stderr_bytes = report->stderr_bytes,
+        .host_calls = report->host_calls,
+        .trap_code = report->trap_code,
+        .frames = inv->frames,
+        .frame_count = report->frame_count,
+        .limits = {.timeout_ns = inv->spec.limits.timeout_ns,
+                   .memory_bytes = inv->spec.limits.memory_bytes,
+                   .stdout_bytes = inv->spec.limits.stdout_bytes,
+                   .stderr_bytes = inv->spec.limits.stderr_bytes,
+                   .fuel = inv->spec.limits.fuel},
+    };
+    memcpy(r->run_id, inv->id, sizeof r->run_id);
+    for (uint32_t i = 0; i < report->frame_count; i++) {
+        const struct trap_frame *f = &o->frames[i];
+        struct str name = arena_copy(&inv->arena, str_make(f->name, f->name_bytes));
+        inv->frames[i] = (struct receipt_frame){f->function_index, name.p ? name : STR_NULL, f->offset};
+    }
+}
+
+static void on_run_done(void *ctx, const struct exec_outcome *outcome)
+{
+    struct invocation *inv = ctx;
+    inv->exec = NULL;
+    if (outcome->started || inv->gone) {
+        inv->ran = true;
+        inv->report = *outcome->report;
+        fill_receipt(inv, outcome);
+    } else {
+        err_set(&inv->failure, ERR_BUSY, "%s", outcome->report->text);
+    }
+    invocation_resume(inv);
+}
+
+static enum step_result step_run(struct invocation *inv)
+{
+    static const struct exec_ops ops = {.output = on_output, .stdin_room = on_stdin_room, .done = on_run_done};
+    if (inv->ran)
+        return STEP_DONE;
+    if (inv->failure.code)
+        return STEP_FAIL;
+    struct module *m = inv->module;
+    inv->spec.code = (struct exec_code){
+        .id = m->id, .fd = m->code_fd, .memories = m->facts.memories, .tables = m->facts.tables,
+        .has_start = m->facts.has_start, .fuel = m->fuel};
+    inv->output[0] = buf_make((size_t)inv->spec.limits.stdout_bytes);
+    inv->output[1] = buf_make((size_t)inv->spec.limits.stderr_bytes);
+    return exec_start(inv->context->exec, &inv->spec, &ops, inv, &inv->exec, &inv->failure) ? STEP_FAIL : STEP_WAIT;
+}
+
+/* --- reply, meter ------------------------------------------------------------------------------- */
+static enum step_result step_reply(struct invocation *inv)
+{
+    if (!inv->gone)
+        inv->origin->reply(inv);
+    return STEP_DONE;
+}
+
+static enum step_result step_meter(struct invocation *inv)
+{
+    struct metrics *m = inv->context->metrics;
+    const struct run_report *r = &inv->report;
+    if (inv->ran)
+        metrics_count_run(m, (enum cause)r->cause, r->run_ns, r->cpu_ns, r->stdin_bytes, r->stdout_bytes,
+                          r->memory_peak_bytes, r->host_calls);
+    else if (inv->failure.code)
+        metrics_add(&m->errors[inv->failure.code], 1);
+    LOG_INFO("run", LOG_CSTR("run_id", inv->id), LOG_CSTR("key", inv->key ? inv->key->id : ""),
+             LOG_CSTR("cause", inv->ran ? cause_name((enum cause)r->cause) : ""),
+             LOG_CSTR("error", inv->failure.code ? err_code(inv->failure.code) : ""), LOG_U64("wasm_bytes", inv->wasm_len),
+             LOG_U64("run_us", r->run_ns / NS_PER_US), LOG_U64("cpu_us", r->cpu_ns / NS_PER_US),
+             LOG_U64("memory_peak_bytes", r->memory_peak_bytes), LOG_U64("stdout_bytes", r->stdout_bytes),
+             LOG_U64("total_us", (clock_now_ns() - inv->started_ns) / NS_PER_US));
+    return STEP_DONE;
+}
+
+/* --- the loop ----------------------------------------------------------------------------------- */
+static const struct {
+    const char *name;
+    enum step_result (*fn)(struct invocation *inv);
+} steps[INVOKE_STEP_COUNT] = {
+#define STEP(name, folder) {#name "/" #folder, step_##name},
+    INVOKE_STEPS(STEP)
+#undef STEP
+};
+
+const char *invoke_step_name(enum invoke_step step)
+{
+    return steps[step].name;
+}
+
+static void release(struct invocation *inv)
+{
+    struct invoke_context *c = inv->context;
+    if (inv->origin->released)
+        inv->origin->released(inv);
+    auth_key_unref(inv->key);
+    module_unref(inv->module ? inv->module : inv->module_wait.module);
+    buf_done(&inv->input);
+    buf_done(&inv->output[0]);
+    buf_done(&inv->output[1]);
+    free(inv->wasm);
+    arena_done(&inv->arena);
+    free(inv);
+    if (--c->live == 0 && c->on_idle)
+        c->on_idle(c);
+}
+
+static void proceed(struct invocation *inv)
+{
+    inv->in_loop = true;
+    while (inv->step < INVOKE_STEP_COUNT) {
+        inv->resumed = false;
+        enum step_result result = inv->gone && inv->step < INVOKE_STEP_run ? STEP_FAIL : steps[inv->step].fn(inv);
+        if (result == STEP_WAIT && !inv->resumed) {
+            inv->in_loop = false;
+            return;
+        }
+        if (result == STEP_FAIL || (inv->failed_outside && inv->step < INVOKE_STEP_reply))
+            inv->step = INVOKE_STEP_reply;
+        else if (result == STEP_DONE)
+            inv->step++;
+    }
+    release(inv);
+}
+
+struct invocation *invocation_new(struct invoke_context *context, const struct invoke_origin *origin, void *origin_data,
+                                  const char *id)
+{
+    struct invocation *inv = xcalloc(1, sizeof *inv);
+    inv->context = context;
+    inv->origin = origin;
+    inv->origin_data = origin_data;
+    arena_init(&inv->arena, INVOCATION_ARENA_BYTES);
+    snprintf(inv->id, sizeof inv->id, "%s", id);
+    inv->started_ns = clock_now_ns();
+    inv->spec.limits = (struct run_limits){.timeout_ns = context->timeout_ns,
+                                           .memory_bytes = context->memory_bytes,
+                                           .table_elements = ENGINE_TABLE_ELEMENTS_MAX,
+                                           .stdout_bytes = context->stdout_bytes,
+                                           .stderr_bytes = context->stderr_bytes};
+    context->live++;
+    return inv;
+}
+
+void invocation_enter(struct invocation *inv, enum invoke_step step)
+{
+    inv->step = step;
+    proceed(inv);
+}
+
+void invocation_resume(struct invocation *inv)
+{
+    inv->resumed = true;
+    if (!inv->in_loop)
+        proceed(inv);
+}
+
+void invocation_fail(struct invocation *inv, const struct err_info *why)
+{
+    WW_ASSERT(inv->step <= INVOKE_STEP_receive);
+    if (!inv->failure.code)
+        inv->failure = *why;
+    inv->failed_outside = inv->resumed = true;
+    if (inv->in_loop)
+        return;
+    inv->step = INVOKE_STEP_reply;
+    proceed(inv);
+}
+
+void invocation_abandon(struct invocation *inv)
+{
+    inv->gone = true;
+    if (inv->exec)
+        exec_run_cancel(inv->exec);
+    else if (inv->step == INVOKE_STEP_receive)
+        invocation_resume(inv);
+}

@@ -1,0 +1,127 @@
+/* The spine: the way of one invocation, whoever it comes from. A table of steps and one loop:
+ *
+ *     authenticate -> receive -> admit -> resolve -> run -> reply -> meter
+ *
+ * A step finishes, waits (and somebody calls invocation_resume()), or fails, which leads straight to `reply`. `reply`
+ * and `meter` always run: an invocation can't be released unmetered. Where it came from (HTTP, the command line, a
+ * job, an edge route) is an `invoke_origin`: it fills in what is asked for and takes the answer.
+ *
+ * All of an invocation happens on the thread of its loop. */
+#ifndef WW_INVOKE_INVOCATION_H
+#define WW_INVOKE_INVOCATION_H
+
+#include "auth/key.h"
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/loop.h"
+#include "executor/executor.h"
+#include "meter/metrics.h"
+#include "meter/receipt.h"
+#include "module/module.h"
+
+/* step, the folder that does the work */
+#define INVOKE_STEPS(STEP)     \
+    STEP(authenticate, auth)   \
+    STEP(receive, origin)      \
+    STEP(admit, limit)         \
+    STEP(resolve, module)      \
+    STEP(run, executor)        \
+    STEP(reply, origin)        \
+    STEP(meter, meter)
+
+enum invoke_step {
+#define STEP(name, folder) INVOKE_STEP_##name,
+    INVOKE_STEPS(STEP)
+#undef STEP
+    INVOKE_STEP_COUNT
+};
+
+enum step_result { STEP_DONE, STEP_WAIT, STEP_FAIL };
+
+struct invocation;
+
+struct invoke_origin {
+    /* Everything asked for has come (STEP_DONE), or will: the origin calls invocation_resume() then. */
+    enum step_result (*receive)(struct invocation *inv);
+    /* Bytes of the guest's output; NULL: they are collected in inv->output. */
+    void (*output)(struct invocation *inv, int fd, struct str bytes);
+    /* The guest takes more stdin; NULL where inv->input is all. */
+    void (*stdin_room)(struct invocation *inv, size_t bytes);
+    /* Takes the outcome: inv->failure.code is set and nothing ran, or inv->receipt is filled. Not called for an invocation whose
+     * client is gone. Must not keep the invocation. */
+    void (*reply)(struct invocation *inv);
+    /* The invocation is about to be freed. */
+    void (*released)(struct invocation *inv);
+};
+
+/* What an invocation uses of its loop and the program; one a loop. */
+struct invoke_context {
+    struct loop *loop;
+    struct exec_loop *exec;
+    struct modules *modules;
+    struct auth *auth;
+    struct metrics *metrics;
+    /* The server's ceilings, which are the defaults, too. */
+    uint64_t timeout_ns, memory_bytes, stdout_bytes, stderr_bytes;
+    uint32_t live; /* invocations now */
+    void (*on_idle)(struct invoke_context *c); /* the last one has gone; may be NULL */
+    bool draining;
+};
+
+struct invocation {
+    struct invoke_context *context;
+    const struct invoke_origin *origin;
+    void *origin_data;
+    struct arena arena;
+    enum invoke_step step;
+    bool in_loop, resumed, failed_outside;
+    bool gone; /* the client left: whatever still runs is cancelled */
+    uint64_t started_ns;
+    char id[33];
+    struct err_info failure; /* code OK: none */
+
+    /* authenticate */
+    struct str token; /* the credential as sent, in the arena */
+    struct auth_key *key;
+    uv_work_t auth_work;
+    enum err auth_err;
+
+    /* receive: what is asked for */
+    char *wasm; /* malloc'ed */
+    size_t wasm_len;
+    unsigned char sha[MODULE_SHA_BYTES];
+    struct exec_spec spec; /* its code is filled by resolve */
+    struct buf input;
+
+    /* resolve */
+    struct module_wait module_wait;
+    struct module *module;
+    enum module_source module_source;
+    bool resolved;
+
+    /* run */
+    struct exec_run *exec;
+    struct buf output[2]; /* stdout, stderr */
+    bool ran;
+    struct receipt receipt;
+    struct run_report report;
+    struct receipt_frame frames[MESSAGE_FRAMES_MAX];
+};
+
+enum { INVOCATION_ARENA_BYTES = 256 * 1024 };
+
+/* A new invocation with the context's ceilings as its limits; `id` 32 hexadecimal digits. Nothing happens before invocation_enter(). */
+struct invocation *invocation_new(struct invoke_context *context, const struct invoke_origin *origin, void *origin_data,
+                                  const char *id);
+/* Goes on at `step`; may end, and free, the invocation before it returns. */
+void invocation_enter(struct invocation *inv, enum invoke_step step);
+/* What the invocation waits for has come. */
+void invocation_resume(struct invocation *inv);
+/* Fails it from outside while it receives, e.g. for a broken body: replies, meters, frees. */
+void invocation_fail(struct invocation *inv, const struct err_info *why);
+/* The client is gone: cancels what runs. The invocation ends by itself, without a reply. */
+void invocation_abandon(struct invocation *inv);
+
+const char *invoke_step_name(enum invoke_step step);
+
+#endif

@@ -1,0 +1,19 @@
+/* How the parts are put together from the settings; used by every role that runs guests. */
+#ifndef WW_MAIN_PARTS_H
+#define WW_MAIN_PARTS_H
+
+#include "executor/executor.h"
+#include "main/settings.h"
+#include "module/module.h"
+
+/* Cores that this process may use, at least 1. */
+uint32_t parts_cores(void);
+struct exec_config parts_exec_config(const struct settings *s);
+/* Folders and the seal's key are the caller's to fill. */
+struct modules_config parts_modules_config(const struct settings *s);
+/* Lets this process open as many descriptors as the system allows, and ignore broken pipes. */
+void parts_raise_limits(void);
+/* Makes a folder (mode 0700) and those above it. ERR_DISK_FAULT names it. */
+MUST_CHECK enum err parts_make_folder(const char *path, struct err_info *reterr);
+
+#endif

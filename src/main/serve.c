@@ -1,0 +1,359 @@
+/* `wasmwiz serve`: wires the parts into a server, and takes them apart again. */
+#include <signal.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "main/commands.h"
+#include "main/parts.h"
+#include "module/seal.h"
+
+enum { AUTH_CACHE_KEYS = 10000, REFRESH_MS = 500, LOOPS_MAX = 64 };
+
+struct server;
+
+/* One loop of the front, with its thread. */
+struct serve_loop {
+    struct server *server;
+    struct loop loop;
+    uv_thread_t thread;
+    struct api_context api;
+    struct metrics metrics;
+    struct loop_post post;
+    bool drained;
+};
+
+struct server {
+    struct settings settings;
+    struct serve_loop *loops[LOOPS_MAX];
+    struct metrics *metrics[LOOPS_MAX];
+    struct api_context *contexts[LOOPS_MAX];
+    uint32_t loop_count;
+    struct api_program program;
+    struct auth *auth;
+    char *salt;
+    char cache_dir[4200], temp_dir[4200];
+    uv_signal_t terminate, interrupt;
+    uv_timer_t refresh;
+    uv_work_t refresh_work;
+    bool refreshing;
+    atomic_uint loops_drained;
+    struct loop_post all_drained;
+    uint64_t drain_deadline_ns;
+};
+
+static const char usage[] =
+    "usage: wasmwiz serve [OPTIONS]\n\n"
+    "Serves POST /execute, /health, /health/live, /health/ready and /metrics.\n\n"
+    "Every setting can be given as an environment variable or in a file .env; some as a flag, too:\n\n";
+
+/* --- shutting down ------------------------------------------------------------------------------ */
+static void close_loop(struct loop_post *post)
+{
+    struct serve_loop *sl = CONTAINER_OF(post, struct serve_loop, post);
+    struct server *s = sl->server;
+    executor_detach(sl->api.invoke.exec);
+    http_server_free(sl->api.server);
+    if (sl->loop.index == 0) {
+        uv_close((uv_handle_t *)&s->terminate, NULL);
+        uv_close((uv_handle_t *)&s->interrupt, NULL);
+        uv_close((uv_handle_t *)&s->refresh, NULL);
+        modules_stop(s->program.modules);
+        executor_stop(s->program.executor);
+    }
+    loop_close(&sl->loop);
+}
+
+static void close_all(struct loop_post *post)
+{
+    struct server *s = CONTAINER_OF(post, struct server, all_drained);
+    for (uint32_t i = 0; i < s->loop_count; i++)
+        loop_post(&s->loops[i]->loop, &s->loops[i]->post, close_loop);
+}
+
+/* The last connection and the last invocation of a loop are gone; the last such loop begins the end. */
+static void loop_is_drained(struct serve_loop *sl)
+{
+    struct server *s = sl->server;
+    if (sl->drained && sl->api.invoke.live == 0) {
+        sl->api.invoke.on_idle = NULL;
+        if (atomic_fetch_add(&s->loops_drained, 1) + 1 == s->loop_count)
+            loop_post(&s->loops[0]->loop, &s->all_drained, close_all);
+    }
+}
+
+static void on_idle(struct invoke_context *c)
+{
+    loop_is_drained(CONTAINER_OF(c, struct serve_loop, api.invoke));
+}
+
+static void on_connections_drained(void *arg)
+{
+    struct serve_loop *sl = arg;
+    sl->drained = true;
+    loop_is_drained(sl);
+}
+
+static void drain_loop(struct loop_post *post)
+{
+    struct serve_loop *sl = CONTAINER_OF(post, struct serve_loop, post);
+    sl->api.invoke.on_idle = on_idle;
+    http_server_drain(sl->api.server, sl->server->drain_deadline_ns, on_connections_drained, sl);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct server *s = handle->data;
+    if (atomic_exchange(&s->program.draining, true)) {
+        LOG_WARN("second signal: ending at once", LOG_I64("signal", number));
+        _exit(130);
+    }
+    LOG_INFO("draining", LOG_I64("signal", number), LOG_U64("deadline_ms", s->settings.drain_timeout / NS_PER_MS));
+    s->drain_deadline_ns = clock_now_ns() + s->settings.drain_timeout;
+    for (uint32_t i = 0; i < s->loop_count; i++)
+        loop_post(&s->loops[i]->loop, &s->loops[i]->post, drain_loop);
+}
+
+/* --- keys that another process changed ---------------------------------------------------------- */
+static void work_refresh(uv_work_t *work)
+{
+    auth_refresh(CONTAINER_OF(work, struct server, refresh_work)->auth);
+}
+
+static void after_refresh(uv_work_t *work, int status)
+{
+    (void)status;
+    CONTAINER_OF(work, struct server, refresh_work)->refreshing = false;
+}
+
+static void on_refresh(uv_timer_t *timer)
+{
+    struct server *s = CONTAINER_OF(timer, struct server, refresh);
+    if (!s->refreshing)
+        s->refreshing = uv_queue_work(timer->loop, &s->refresh_work, work_refresh, after_refresh) == 0;
+}
+
+/* --- starting ----------------------------------------------------------------------------------- */
+static enum err open_kept_things(struct server *s, struct modules_config *modules, struct err_info *reterr)
+{
+    const struct settings *set = &s->settings;
+    char path[4200];
+    snprintf(s->cache_dir, sizeof s->cache_dir, "%s/cache", set->data_dir);
+    if (set->wasm_temp_dir[0])
+        snprintf(s->temp_dir, sizeof s->temp_dir, "%s", set->wasm_temp_dir);
+    else
+        snprintf(s->temp_dir, sizeof s->temp_dir, "%s/tmp", set->data_dir);
+    snprintf(path, sizeof path, "%s/wasmwiz.db", set->data_dir);
+    enum err e = parts_make_folder(set->data_dir, reterr);
+    if (!e)
+        e = parts_make_folder(s->cache_dir, reterr);
+    if (!e)
+        e = parts_make_folder(s->temp_dir, reterr);
+    if (!e)
+        e = auth_salt_load(set->data_dir, set->api_salt, set->environment == ENVIRONMENT_DEVELOPMENT, &s->salt, reterr);
+    if (!e)
+        e = seal_key_load(set->data_dir, modules->seal_key, reterr);
+    if (!e)
+        e = store_open(path, &s->program.store, reterr);
+    if (!e)
+        s->auth = auth_new(s->program.store, str_of(s->salt), AUTH_CACHE_KEYS);
+    modules->cache_dir = s->cache_dir;
+    modules->temp_dir = s->temp_dir;
+    return e;
+}
+
+static void fill_program(struct server *s)
+{
+    const struct settings *set = &s->settings;
+    s->program.data_dir = set->data_dir;
+    s->program.module_bytes_max = set->max_wasm_size;
+    s->program.input_bytes_max = set->max_input_size;
+    s->program.memory_bytes_max = set->memory_limit;
+    s->program.timeout_ns_max = set->execution_timeout;
+    s->program.output_bytes_max = set->max_output;
+    s->program.start_wall_ns = clock_wall_ns();
+    s->program.metrics = s->metrics;
+    s->program.contexts = s->contexts;
+    s->program.loop_count = s->loop_count;
+}
+
+static struct serve_loop *make_loop(struct server *s, uint32_t index)
+{
+    struct serve_loop *sl = xcalloc(1, sizeof *sl);
+    sl->server = s;
+    loop_init(&sl->loop, index);
+    s->loops[index] = sl;
+    s->metrics[index] = &sl->metrics;
+    s->contexts[index] = &sl->api;
+    return sl;
+}
+
+static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *port, struct err_info *reterr)
+{
+    struct server *s = sl->server;
+    const struct settings *set = &s->settings;
+    size_t route_count;
+    const struct http_route *routes = api_routes(&s->program, &route_count);
+    sl->api.program = &s->program;
+    sl->api.invoke = (struct invoke_context){
+        .loop = &sl->loop,
+        .exec = executor_attach(s->program.executor, &sl->loop),
+        .modules = s->program.modules,
+        .auth = s->auth,
+        .metrics = &sl->metrics,
+        .timeout_ns = set->execution_timeout,
+        .memory_bytes = set->memory_limit,
+        .stdout_bytes = set->max_output,
+        .stderr_bytes = set->max_stderr,
+    };
+    struct http_server_config config = {
+        .routes = routes,
+        .route_count = route_count,
+        .limits = http_limits_default(),
+        .data = &sl->api,
+        .on_done = api_on_done,
+        .error_body = api_error_body,
+    };
+    config.limits.connections_max = (uint32_t)MAX(set->connections_max / s->loop_count, 1ULL);
+    config.limits.head_timeout_ns = set->head_timeout;
+    config.limits.body_timeout_ns = set->body_timeout;
+    config.limits.body_min_rate = set->body_min_rate;
+    config.limits.idle_timeout_ns = set->idle_timeout;
+    int fd;
+    enum err e = http_listen(host, *port, s->loop_count > 1, &fd, port, reterr);
+    return e ? e : http_server_new(&sl->loop.uv, fd, &config, &sl->api.server, reterr);
+}
+
+static bool has_no_key(void *ctx, const struct store_key *key)
+{
+    (void)key;
+    *(bool *)ctx = false;
+    return false;
+}
+
+/* A development server that nobody has a key for makes the first one, and says it once. */
+static void announce(struct server *s, const char *host, uint16_t port)
+{
+    char token[AUTH_TOKEN_BYTES];
+    struct err_info err = {0};
+    bool none = true;
+    const char *shown = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 ? "127.0.0.1" : host;
+    const char *open = strchr(shown, ':') ? "[" : "", *close = strchr(shown, ':') ? "]" : "";
+    printf("listening on http://%s%s%s:%u\n", open, shown, close, port);
+    if (s->settings.environment == ENVIRONMENT_DEVELOPMENT &&
+        store_key_each(s->program.store, has_no_key, &none, &err) == OK && none &&
+        auth_key_create(s->auth, STR_LIT("first"), STR_LIT("pro"), 0, token, &err) == OK) {
+        printf("\nThe first API key, shown this once:\n  %s\n\nTry it (in the project's folder, after `make guests`):\n"
+               "  curl -H 'Authorization: Bearer %s' -F wasm=@tests/guests/out/c_echo.wasm -F input=hello "
+               "http://%s%s%s:%u/execute\n\n",
+               token, token, open, shown, close, port);
+    }
+    fflush(stdout);
+}
+
+static void run_loop(void *arg)
+{
+    struct serve_loop *sl = arg;
+    uv_run(&sl->loop.uv, UV_RUN_DEFAULT);
+}
+
+static void start_watching(struct server *s)
+{
+    uv_loop_t *uv = &s->loops[0]->loop.uv;
+    uv_signal_init(uv, &s->terminate);
+    uv_signal_init(uv, &s->interrupt);
+    s->terminate.data = s->interrupt.data = s;
+    uv_signal_start(&s->terminate, on_signal, SIGTERM);
+    uv_signal_start(&s->interrupt, on_signal, SIGINT);
+    uv_timer_init(uv, &s->refresh);
+    uv_timer_start(&s->refresh, on_refresh, REFRESH_MS, REFRESH_MS);
+}
+
+static enum err start(struct server *s, struct err_info *reterr)
+{
+    struct modules_config modules = parts_modules_config(&s->settings);
+    struct exec_config exec = parts_exec_config(&s->settings);
+    struct loop *loops[LOOPS_MAX];
+    s->loop_count = s->settings.loops ? (uint32_t)s->settings.loops : MIN(parts_cores(), (uint32_t)LOOPS_MAX);
+    for (uint32_t i = 0; i < s->loop_count; i++)
+        loops[i] = &make_loop(s, i)->loop;
+    enum err e = open_kept_things(s, &modules, reterr);
+    if (!e)
+        e = executor_new(&exec, loops, s->loop_count, &s->program.executor, reterr);
+    if (!e)
+        e = modules_new(loops[0], &modules, &s->program.modules, reterr);
+    fill_program(s);
+    const char *host = s->settings.server_host[0]                              ? s->settings.server_host
+                       : s->settings.environment == ENVIRONMENT_DEVELOPMENT ? "127.0.0.1"
+                                                                              : "0.0.0.0";
+    uint16_t port = (uint16_t)s->settings.server_port;
+    for (uint32_t i = 0; !e && i < s->loop_count; i++)
+        e = open_loop(s->loops[i], host, &port, reterr);
+    if (e)
+        return e;
+    start_watching(s);
+    LOG_INFO("started", LOG_CSTR("version", WW_VERSION), LOG_CSTR("host", host), LOG_U64("port", port),
+             LOG_U64("loops", s->loop_count), LOG_U64("sandboxes", exec.sandboxes),
+             LOG_CSTR("isolation", exec.isolation == EXEC_INLINE ? "inline" : "process"),
+             LOG_CSTR("database", "sqlite"), LOG_CSTR("data_dir", s->settings.data_dir));
+    announce(s, host, port);
+    return OK;
+}
+
+static void finish(struct server *s)
+{
+    for (uint32_t i = 0; i < s->loop_count; i++)
+        loop_done(&s->loops[i]->loop);
+    modules_free(s->program.modules);
+    executor_free(s->program.executor);
+    auth_free(s->auth);
+    store_close(s->program.store);
+    for (uint32_t i = 0; i < s->loop_count; i++)
+        free(s->loops[i]);
+    free(s->salt);
+}
+
+int command_serve(int argc, char **argv)
+{
+    static struct server s;
+    struct buf text = buf_make(64 * 1024);
+    struct err_info err = {0};
+    bool good = settings_load(&s.settings, &argc, argv, &text);
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            buf_clear(&text);
+            buf_puts(&text, usage);
+            settings_put_help(&text);
+            fputs(buf_cstr(&text), stdout);
+            return 0;
+        }
+        buf_printf(&text, "there is no option \"%s\"\n", argv[i]);
+        good = false;
+    }
+    size_t salt_len = strlen(s.settings.api_salt);
+    if (salt_len && salt_len < AUTH_SALT_MIN_BYTES)
+        buf_printf(&text, "API_SALT: it has %zu characters; at least %d are needed\n", salt_len, AUTH_SALT_MIN_BYTES);
+    if (!salt_len && s.settings.environment != ENVIRONMENT_DEVELOPMENT)
+        buf_puts(&text, "API_SALT: it is required unless ENVIRONMENT is development; set it to at least 16 random characters\n");
+    if (!good || text.len) {
+        fprintf(stderr, "wasmwiz serve: the settings are not right:\n%s", buf_cstr(&text));
+        return EXIT_CONFIG;
+    }
+    buf_done(&text);
+    log_setup((enum log_level)s.settings.log_level, s.settings.environment != ENVIRONMENT_DEVELOPMENT);
+    parts_raise_limits();
+    if (start(&s, &err)) {
+        LOG_ERROR("not started", LOG_CSTR("reason", err_text(&err)));
+        return EXIT_SOFTWARE;
+    }
+    for (uint32_t i = 1; i < s.loop_count; i++)
+        WW_ASSERT(uv_thread_create(&s.loops[i]->thread, run_loop, s.loops[i]) == 0);
+    run_loop(s.loops[0]);
+    for (uint32_t i = 1; i < s.loop_count; i++)
+        uv_thread_join(&s.loops[i]->thread);
+    finish(&s);
+    settings_done(&s.settings);
+    LOG_INFO("stopped");
+    return 0;
+}

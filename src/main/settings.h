@@ -1,0 +1,39 @@
+/* Settings: one table (main/settings.def), filled from flags, the environment, a file .env and the defaults, in that order of
+ * precedence. All that is wrong is reported at once, naming the variable and what is allowed. */
+#ifndef WW_MAIN_SETTINGS_H
+#define WW_MAIN_SETTINGS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+typedef char *setting_TEXT;
+typedef char *setting_SECRET;
+typedef uint64_t setting_NUMBER;   /* as written */
+typedef uint64_t setting_BYTES;
+typedef uint64_t setting_DURATION; /* nanoseconds */
+typedef unsigned setting_CHOICE;   /* place among the words */
+
+struct settings {
+#define SETTING(field, kind, variable, flag, dflt, least, most, help) setting_##kind field;
+#include "main/settings.def"
+#undef SETTING
+};
+
+enum { ENVIRONMENT_DEVELOPMENT, ENVIRONMENT_STAGING, ENVIRONMENT_PRODUCTION };
+enum { ISOLATION_PROCESS, ISOLATION_INLINE };
+
+/* Reads all sources. `argc`/`argv` without the program and the subcommand; flags that are not settings are left in argv, *argc counts
+ * them. False: *reterrors holds a line for each mistake. settings_done() in either case. */
+bool settings_load(struct settings *s, int *argc, char **argv, struct buf *reterrors);
+void settings_done(struct settings *s);
+
+/* Appends the table for --help: flags, variables, defaults, ranges. */
+void settings_put_help(struct buf *out);
+/* Appends a commented .env.example. */
+void settings_put_env_example(struct buf *out);
+/* Appends a Markdown table for the docs. */
+void settings_put_markdown(struct buf *out);
+/* Appends "VARIABLE=value" lines as they are in effect, secrets hidden. */
+void settings_put_effective(struct buf *out, const struct settings *s);
+
+#endif

@@ -1,0 +1,51 @@
+/* Counters and histograms. Each of the front's loops adds to its own `struct metrics`, so that counting costs no
+ * shared cache line; a scrape sums them. */
+#ifndef WW_METER_METRICS_H
+#define WW_METER_METRICS_H
+
+#include <stdatomic.h>
+
+#include "base/buf.h"
+#include "base/cause.h"
+#include "base/err.h"
+
+enum { METRICS_BUCKETS = 14, METRICS_STATUS_CLASSES = 6 };
+
+struct metrics_histogram {
+    _Atomic uint64_t buckets[METRICS_BUCKETS + 1];
+    _Atomic uint64_t sum_ns;
+};
+
+struct metrics {
+    _Atomic uint64_t runs[CAUSE_COUNT];
+    _Atomic uint64_t errors[ERR_COUNT]; /* requests refused, by code */
+    _Atomic uint64_t http_requests[METRICS_STATUS_CLASSES]; /* by status / 100 */
+    _Atomic uint64_t cpu_ns, stdin_bytes, stdout_bytes, memory_peak_max_bytes, host_calls;
+    struct metrics_histogram run_time;
+    struct metrics_histogram request_time;
+};
+
+/* Figures of the moment that others keep. */
+struct metrics_gauges {
+    uint32_t runs_running, runs_queued, sandboxes, connections;
+    uint64_t sandboxes_spawned, sandboxes_died;
+    uint64_t compiles, compile_ns, cache_hits_memory, cache_hits_disk, modules_refused, cache_bytes;
+    uint32_t modules_loaded, compiling;
+    uint64_t start_wall_ns;
+};
+
+static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    /* One writer: a plain add that a reader may see at any time. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+void metrics_observe(struct metrics_histogram *h, uint64_t ns);
+/* A finished run. */
+void metrics_count_run(struct metrics *m, enum cause cause, uint64_t duration_ns, uint64_t cpu_ns, uint64_t stdin_bytes,
+                       uint64_t stdout_bytes, uint64_t memory_peak_bytes, uint64_t host_calls);
+
+/* Appends all in the Prometheus text format (version 0.0.4). */
+void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_t count,
+                      const struct metrics_gauges *gauges);
+
+#endif

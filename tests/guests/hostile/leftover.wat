@@ -1,0 +1,35 @@
+;; Looks whether another run left anything in its memory (that it grows first), global or table, leaves
+;; something there itself, says "clean" or "dirty", and traps when its input is not empty.
+(module
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read"
+    (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 4)
+  (global $mark (mut i64) (i64.const 0))
+  (table $t 64 funcref)
+  (elem declare func $say)
+  (data (i32.const 16) "cleandirty")
+  (func $say (param $from i32)
+    (i32.store (i32.const 0) (local.get $from))
+    (i32.store (i32.const 4) (i32.const 5))
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func $is_dirty (result i32) (local $at i32)
+    (if (i64.ne (global.get $mark) (i64.const 0)) (then (return (i32.const 1))))
+    (if (i32.eqz (ref.is_null (table.get $t (i32.const 63)))) (then (return (i32.const 1))))
+    (if (i32.ne (memory.grow (i32.const 60)) (i32.const 4)) (then (return (i32.const 1))))
+    (local.set $at (i32.const 1024))
+    (loop $next
+      (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then (return (i32.const 1))))
+      (local.set $at (i32.add (local.get $at) (i32.const 512)))
+      (br_if $next (i32.lt_u (local.get $at) (i32.const 4194304))))
+    (i32.const 0))
+  (func (export "_start")
+    (call $say (select (i32.const 21) (i32.const 16) (call $is_dirty)))
+    (global.set $mark (i64.const -1))
+    (table.fill $t (i32.const 0) (ref.func $say) (i32.const 64))
+    (memory.fill (i32.const 1024) (i32.const 0xaa) (i32.const 4193280))
+    (i32.store (i32.const 0) (i32.const 64))
+    (i32.store (i32.const 4) (i32.const 16))
+    (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (if (i32.load (i32.const 8)) (then unreachable))))

@@ -1,0 +1,4 @@
+;; Wants a memory from outside.
+(module
+  (import "env" "memory" (memory 1))
+  (func (export "_start")))

@@ -1,0 +1,6 @@
+;; Calls an element behind its table.
+(module
+  (memory (export "memory") 1)
+  (table 4 funcref)
+  (func $_start (export "_start")
+    (call_indirect (i32.const 4))))
