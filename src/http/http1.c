@@ -172,8 +172,6 @@ static void refuse_body(struct http1 *c, struct err_info *err)
 {
     if (c->x && !c->x->replied)
         http_exchange_fail(c->x, err);
-    else if (c->writing)
-        c->close_after_reply = true, set_state(c, HTTP1_LINGER);
     else
         close_now(c);
 }

@@ -502,8 +502,6 @@ static enum run_progress end(struct run *r)
     struct run_report *report = &r->report;
     report->cause = r->cause;
     report->exit_code = r->wasi.exit_code;
-    report->run_ns = clock_now_ns() - r->started_ns;
-    report->cpu_ns = r->cpu_ns;
     report->memory_peak_bytes = r->memory_limits.memory_peak;
     report->stdin_bytes = r->stdin_read;
     report->stdout_bytes = r->output_total[0];
@@ -547,13 +545,14 @@ enum run_progress run_poll(struct run *r)
         wasmtime_engine_increment_epoch(r->engine->engine);
     }
     enum run_progress progress = poll_once(r);
-    r->cpu_ns += clock_now_ns() - before;
-    if (progress == RUN_ENDED) {
-        r->report.cpu_ns = r->cpu_ns;
-    } else if (r->expired || r->cancelled) {
+    if (progress != RUN_ENDED && (r->expired || r->cancelled)) {
         /* It did not meet the tick: the call is dropped where it stands. */
         r->cause = r->cancelled ? CAUSE_CANCELLED : CAUSE_DEADLINE;
-        return end(r);
+        progress = end(r);
     }
+    uint64_t now = clock_now_ns();
+    r->cpu_ns += now - before;
+    r->report.cpu_ns = r->cpu_ns;
+    r->report.run_ns = now - r->started_ns;
     return progress;
 }

@@ -36,7 +36,7 @@ enum wasi_outcome {
     WASI_EXIT,        /* proc_exit: w->exit_code is set, the guest must not be resumed */
     WASI_RAISE,       /* proc_raise: w->signal is set, the guest must not be resumed */
     WASI_WAIT_STDIN,  /* nothing changed; call again with the same arguments once stdin has bytes or has ended */
-    WASI_WAIT_OUTPUT, /* nothing changed; call again once the output has room */
+    WASI_WAIT_OUTPUT, /* call again with the same arguments, and no other call before, once the output has room */
     WASI_OUTPUT_LIMIT /* the guest wrote more than it may; it must not be resumed */
 };
 
@@ -69,8 +69,9 @@ struct wasi {
     uint64_t random[4];
     uint32_t exit_code;
     uint32_t signal;
-    /* What stands behind guest descriptor 0..WASI_FDS-1: 0, 1, 2 = that stream, -1 = closed (fd_renumber may move them). */
+    /* What stands behind a guest descriptor: 0, 1, 2 = that stream, -1 = closed (fd_renumber may move them). */
     int8_t fds[8];
+    uint32_t written; /* by the fd_write that waits for room */
     uint64_t calls; /* all calls, for the receipt's host_calls */
 };
 

@@ -123,7 +123,10 @@ static void event_write(struct guest_memory mem, uint64_t at, const struct subsc
 
 /* Streams are always ready, and the read or write itself waits. So whenever one of them is subscribed to,
  * or a subscription is in error, or its time has passed, the call answers with all such and time stands;
- * otherwise time jumps to the earliest deadline. Memory bounds the number of subscriptions. */
+ * otherwise time jumps to the earliest deadline. More than SUBSCRIPTIONS_MAX are refused: a call
+ * may not take longer than a slice. */
+enum { SUBSCRIPTIONS_MAX = 65536 };
+
 uint32_t wasi_on_poll_oneoff(struct wasi_frame *f)
 {
     uint32_t in = wasi_arg(f, 0);
@@ -133,7 +136,7 @@ uint32_t wasi_on_poll_oneoff(struct wasi_frame *f)
     if (!guest_fits(f->mem, in, (uint64_t)count * SUBSCRIPTION_BYTES) ||
         !guest_fits(f->mem, out, (uint64_t)count * EVENT_BYTES) || !guest_fits(f->mem, ret, 4))
         return WASI_EFAULT;
-    if (!count)
+    if (!count || count > SUBSCRIPTIONS_MAX)
         return WASI_EINVAL;
 
     struct subscription s;

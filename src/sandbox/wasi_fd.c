@@ -44,6 +44,10 @@ uint32_t wasi_iovecs_check(struct guest_memory mem, uint32_t iovs, uint32_t coun
     return WASI_SUCCESS;
 }
 
+/* Iovecs of one call that are looked at; what is behind them is left for the next call, as after a short write.
+ * So a call takes no longer than a slice, however many its guest lists. */
+enum { IOVECS_MAX = 4096 };
+
 /* Moves one buffer. True: all of it was moved, and the next may follow. */
 static bool move_buffer(struct wasi_frame *f, int stream, uint32_t buffer, uint32_t len, uint32_t *moved)
 {
@@ -59,8 +63,10 @@ static bool move_buffer(struct wasi_frame *f, int stream, uint32_t buffer, uint3
             return false;
         }
         if (state == WASI_STREAM_WAIT) {
-            if (!*moved)
-                f->outcome = stream == 0 ? WASI_WAIT_STDIN : WASI_WAIT_OUTPUT;
+            if (stream != 0)
+                f->outcome = WASI_WAIT_OUTPUT;
+            else if (!*moved)
+                f->outcome = WASI_WAIT_STDIN;
             return false;
         }
         WW_ASSERT(n <= rest && (n || stream == 0));
@@ -73,16 +79,18 @@ static bool move_buffer(struct wasi_frame *f, int stream, uint32_t buffer, uint3
     return true;
 }
 
-/* fd_read and fd_write: moves as much as the stream takes or gives without waiting, and waits only where
- * that is nothing at all. */
+/* fd_read and fd_write. A read gives what is there, and waits only where that is nothing at all. A write waits until all
+ * is written, since many a guest does not look at how much was: what was taken before a wait is remembered in
+ * w->written, and skipped when the same call is made again. */
 static uint32_t stream_move(struct wasi_frame *f, bool reading)
 {
     uint32_t iovs = wasi_arg(f, 1);
     uint32_t count = wasi_arg(f, 2);
     uint32_t ret = wasi_arg(f, 3);
-    if (!guest_fits(f->mem, ret, 4))
+    if (!guest_fits(f->mem, ret, 4) || !guest_fits(f->mem, iovs, (uint64_t)count * IOVEC_BYTES))
         return WASI_EFAULT;
     uint32_t total;
+    count = MIN(count, (uint32_t)IOVECS_MAX);
     uint32_t e = wasi_iovecs_check(f->mem, iovs, count, &total);
     if (e)
         return e;
@@ -90,17 +98,20 @@ static uint32_t stream_move(struct wasi_frame *f, bool reading)
     if (stream < 0 || (stream == 0) != reading)
         return WASI_EBADF;
 
-    uint32_t moved = 0;
-    for (uint32_t i = 0; i < count && moved < total; i++) {
+    uint32_t moved = 0, before = f->w->written, skip = before;
+    for (uint32_t i = 0; i < count && moved < total - before; i++) {
         uint64_t at = iovs + (uint64_t)i * IOVEC_BYTES;
         uint32_t buffer = guest_get_u32(f->mem, at);
         uint32_t len = MIN(guest_get_u32(f->mem, at + 4), total - moved);
+        uint32_t skipped = MIN(skip, len);
+        skip -= skipped;
         /* What was read may have been written over the iovecs themselves: they are looked at afresh. */
-        if (!guest_fits(f->mem, buffer, len) || !move_buffer(f, stream, buffer, len, &moved))
+        if (!guest_fits(f->mem, buffer, len) || !move_buffer(f, stream, buffer + skipped, len - skipped, &moved))
             break;
     }
+    f->w->written = f->outcome == WASI_WAIT_OUTPUT ? before + moved : 0;
     if (f->outcome == WASI_RETURN)
-        guest_put_u32(f->mem, ret, moved);
+        guest_put_u32(f->mem, ret, before + moved);
     return WASI_SUCCESS;
 }
 

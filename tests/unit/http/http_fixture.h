@@ -162,6 +162,8 @@ static const struct http_route routes[] = {
     {HTTP_METHOD_GET, "/", 0, ECHO_HANDLER},
     {HTTP_METHOD_GET, "/tree/*", 0, ECHO_HANDLER},
     {HTTP_METHOD_PUT, "/tree/deep/*", 0, ECHO_HANDLER},
+    {HTTP_METHOD_PATCH, "/tree/deep/*", 0, ECHO_HANDLER},
+    {HTTP_METHOD_GET, "/pre*", 0, ECHO_HANDLER},
     {HTTP_METHOD_DELETE, "/tree/leaf", 0, ECHO_HANDLER},
     {HTTP_METHOD_POST, "/nobody", ECHO_LIMIT, {.head = echo_head, .end = echo_end, .gone = echo_gone}},
     {HTTP_METHOD_POST, "/early", BIG_BYTES, {.head = early_head, .body = count_body}},

@@ -31,6 +31,11 @@ static const struct scenario scenarios[] = {
     {TARGET("/tree/a/../%2e"), "200 GET /tree/a/../%2e;"},
     {TARGET("/tree/deep/x"), "200 GET /tree/deep/x;"},
     {"PUT /tree/deep/x HTTP/1.1\r\n" H "\r\n", "200 PUT /tree/deep/x;"},
+    {"PATCH /tree/deep/x HTTP/1.1\r\n" H "\r\n", "200 PATCH /tree/deep/x;"},
+    {"DELETE /tree/leaf HTTP/1.1\r\n" H "\r\n", "200 DELETE /tree/leaf;"},
+    {TARGET("/tree/leaf"), "200 GET /tree/leaf;"},
+    {TARGET("/prefix"), "200 GET /prefix;"},
+    {TARGET("/pr"), "404;"},
     {LENGTH("5") "hello", "200 POST /echo [hello];"},
     {LENGTH("0"), "200 POST /echo;"},
     {"POST /echo HTTP/1.1\r\n" H "\r\n", "200 POST /echo;"},
@@ -330,7 +335,7 @@ static void test_all_fields_of_a_reply(void **state)
     buf_clear(&b);
     client_send(w, fd, STR_LIT("OPTIONS /tree/deep/x HTTP/1.1\r\n" H "\r\n"));
     client_read_until(w, fd, &b, "\r\n\r\n");
-    assert_true(str_eq(reply_field(buf_str(&b), "Allow"), STR_LIT("GET, HEAD, PUT, OPTIONS")));
+    assert_true(str_eq(reply_field(buf_str(&b), "Allow"), STR_LIT("GET, HEAD, PUT, PATCH, OPTIONS")));
     assert_int_equal(reply_field(buf_str(&b), "Content-Length").len, 0);
     buf_clear(&b);
     client_send(w, fd, STR_LIT("GET /error HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));

@@ -42,24 +42,33 @@ static void write_goes_on_after_a_short_one(void **state)
     out_is(fx, 1, "one two three");
 }
 
-static void write_waits_only_with_nothing_moved(void **state)
+static void write_waits_until_all_is_written(void **state)
 {
     struct fixture *fx = *state;
     prepare_write(fx);
     fx->write_room = 6;
-    assert_int_equal(CALL(fx, fd_write, 1, AT_IOVS, 3, AT_RET), 0);
-    assert_int_equal(guest_get_u32(fx->mem, AT_RET), 6);
-    assert_int_equal(fx->w.calls, 1);
+    CALL_ENDS(fx, WASI_WAIT_OUTPUT, fd_write, 1, AT_IOVS, 3, AT_RET);
+    assert_int_equal(guest_get_u32(fx->mem, AT_RET), 77);
+    assert_int_equal(fx->w.calls, 0);
+    out_is(fx, 1, "one tw");
 
     CALL_ENDS(fx, WASI_WAIT_OUTPUT, fd_write, 1, AT_IOVS, 3, AT_RET);
-    assert_int_equal(guest_get_u32(fx->mem, AT_RET), 6);
-    assert_int_equal(fx->w.calls, 1);
     out_is(fx, 1, "one tw");
+
+    fx->write_room = 1;
+    CALL_ENDS(fx, WASI_WAIT_OUTPUT, fd_write, 1, AT_IOVS, 3, AT_RET);
+    out_is(fx, 1, "one two");
 
     fx->write_room = SIZE_MAX;
     assert_int_equal(CALL(fx, fd_write, 1, AT_IOVS, 3, AT_RET), 0);
-    out_is(fx, 1, "one twone two three");
-    assert_int_equal(fx->w.calls, 2);
+    assert_int_equal(guest_get_u32(fx->mem, AT_RET), 13);
+    out_is(fx, 1, "one two three");
+    assert_int_equal(fx->w.calls, 1);
+
+    /* The next call starts from its beginning. */
+    assert_int_equal(CALL(fx, fd_write, 1, AT_IOVS, 1, AT_RET), 0);
+    assert_int_equal(guest_get_u32(fx->mem, AT_RET), 4);
+    out_is(fx, 1, "one two threeone ");
 }
 
 static void write_over_the_cap_ends_the_run(void **state)
@@ -336,7 +345,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WASI_TEST(write_goes_to_its_stream),
         WASI_TEST(write_goes_on_after_a_short_one),
-        WASI_TEST(write_waits_only_with_nothing_moved),
+        WASI_TEST(write_waits_until_all_is_written),
         WASI_TEST(write_over_the_cap_ends_the_run),
         WASI_TEST(read_scatters),
         WASI_TEST(read_answers_with_what_is_there),
