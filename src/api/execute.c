@@ -47,7 +47,8 @@ static enum err part_begin(void *ctx, const struct multipart_part *part, struct 
         return err_set(reterr, ERR_BAD_REQUEST, "the form has the part \"%s\" twice", part_names[p]);
     ex->seen |= 1U << p;
     ex->part = p;
-    if (p == PART_WASM && !(part->filename.p && str_ends_with(part->filename, STR_LIT(".wasm"))))
+    struct str name = part->filename;
+    if (p == PART_WASM && !(name.len >= 5 && str_ieq(str_make(name.p + name.len - 5, 5), STR_LIT(".wasm"))))
         return err_set(reterr, ERR_NOT_WASM, "wasm: the file name must end in .wasm");
     return OK;
 }
@@ -79,7 +80,7 @@ static enum err part_data(void *ctx, struct str bytes, struct err_info *reterr)
 static enum err take_number(const struct execution *ex, uint64_t min, uint64_t max, uint64_t *ret,
                             struct err_info *reterr)
 {
-    struct str text = str_trim(buf_str(&ex->field));
+    struct str text = buf_str(&ex->field);
     if (str_to_u64(text, max, ret) && *ret >= min)
         return OK;
     return err_set(reterr, ERR_FIELD_INVALID, "%s: \"%.*s\" is not a whole number from %llu to %llu",
@@ -122,7 +123,7 @@ static enum err part_end(void *ctx, struct err_info *reterr)
     struct execution *ex = inv->origin_data;
     const struct api_program *program = ex->api->program;
     struct run_limits *limits = &inv->spec.limits;
-    struct str text = str_trim(buf_str(&ex->field));
+    struct str text = buf_str(&ex->field);
     uint64_t number = 0;
     enum err e = OK;
     switch (ex->part) {
@@ -141,6 +142,7 @@ static enum err part_end(void *ctx, struct err_info *reterr)
         break;
     case PART_MAX_OUTPUT_BYTES:
         e = take_number(ex, 0, program->output_bytes_max, &limits->stdout_bytes, reterr);
+        limits->stderr_bytes = MIN(limits->stderr_bytes, limits->stdout_bytes);
         break;
     case PART_FUEL: e = take_number(ex, 1, INT64_MAX, &limits->fuel, reterr); break;
     case PART_SEED: e = take_number(ex, 0, UINT64_MAX, &inv->spec.seed, reterr); break;

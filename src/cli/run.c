@@ -52,6 +52,7 @@ struct run_command {
     size_t room;
     bool reading, stdin_ended;
     uv_signal_t interrupt;
+    bool open_line; /* what the guest wrote to stderr last did not end its line */
     int exit_status;
 };
 
@@ -89,7 +90,7 @@ static bool take_option(struct run_command *c, const char *name, const char *val
     if (strcmp(name, "--env") == 0) {
         c->env_count++;
         if (!strchr(value, '=') || value[0] == '=')
-            return usage_error("--env: \"%s\" has not the form NAME=VALUE", value);
+            return usage_error("--env: \"%s\" has not the form KEY=VALUE", value);
         return buf_append(&c->env, value, v.len + 1) || usage_error("--env: the variables have more than %d bytes", ARGS_BYTES_MAX);
     }
     if (strcmp(name, "--invoke") == 0) {
@@ -205,6 +206,8 @@ static void on_stdin_room(struct invocation *inv, size_t bytes)
 static void on_output(struct invocation *inv, int fd, struct str bytes)
 {
     struct run_command *c = inv->origin_data;
+    if (fd == 2 && bytes.len)
+        c->open_line = bytes.p[bytes.len - 1] != '\n';
     while (bytes.len) {
         ssize_t n = write(fd, bytes.p, bytes.len);
         if (n < 0 && errno == EINTR)
@@ -243,6 +246,8 @@ static void on_reply(struct invocation *inv)
                                                                  inv->receipt.cause != CAUSE_EXIT))) {
         receipt_put_text(&text, &inv->receipt);
     }
+    if (text.len && c->open_line)
+        fputc('\n', stderr);
     if (c->form != RECEIPT_NONE || inv->failure.code)
         fputs(buf_cstr(&text), stderr);
     buf_done(&text);

@@ -8,7 +8,11 @@
 
 int command_version(int argc, char **argv)
 {
-    (void)argc, (void)argv;
+    if (argc > 0) {
+        bool help = strcmp(argv[0], "--help") == 0;
+        fputs("usage: wasmwiz version\n\nPrints the versions of the program and its engine.\n", help ? stdout : stderr);
+        return help ? 0 : EXIT_USAGE;
+    }
     printf("wasmwiz %s (wasmtime %s)\n", WW_VERSION, WASMTIME_VERSION);
     return 0;
 }

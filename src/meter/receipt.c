@@ -18,7 +18,7 @@ static const struct {
            "a function pointer was never set: check that all modules and callbacks are linked in"},
     [5] = {"bad_signature", "it called a function pointer of another type",
            "a function is declared with one signature and defined with another"},
-    [6] = {"integer_overflow", "a number did not fit the integer type it was meant for", ""},
+    [6] = {"integer_overflow", "an integer overflowed, in a division or in a conversion from a float", ""},
     [7] = {"integer_divide_by_zero", "it divided by zero", "check the divisor; the first frame is where it happened"},
     [8] = {"bad_conversion_to_integer", "a float did not fit the integer it was converted to", ""},
     [9] = {"unreachable", "it reached an unreachable instruction",
@@ -42,7 +42,7 @@ const char *receipt_hint(const struct receipt *r)
     switch (r->cause) {
     case CAUSE_TRAP: return trap_is_known(r) ? traps[r->trap_code].hint : "";
     case CAUSE_DEADLINE:
-        return r->cpu_ns >= r->duration_ns / 2
+        return r->cpu_ns > 0 && r->cpu_ns >= r->duration_ns / 2
                    ? "it was computing all the time: the frames show where it was at the end"
                    : "it was waiting most of the time, for input or for its turn on a busy server";
     case CAUSE_MEMORY_LIMIT: return "ask for a larger memory limit, or let the guest work in smaller pieces";

@@ -16,7 +16,7 @@ struct receipt {
     enum cause cause;
     const char *detail; /* a sentence about this run, or "" */
     uint32_t exit_code;
-    uint64_t duration_ns; /* from the first instruction to the end */
+    uint64_t duration_ns; /* from when its time began to run, to the end */
     uint64_t cpu_ns;
     uint64_t queue_ns;
     const char *compile_source; /* "memory", "disk", "compiled", "none" */

@@ -134,6 +134,9 @@ enum err engine_compile(struct engine *e, struct str wasm, wasm_byte_vec_t *ret_
     wasmtime_error_t *error = wasmtime_module_new(e->engine, (const uint8_t *)wasm.p, wasm.len, &module);
     if (error) {
         engine_error_text(error, text, sizeof text);
+        /* The validator's words for a proposal that is off. */
+        if (strstr(text, "not enabled") || strstr(text, "disallowed") || strstr(text, "requires gc"))
+            return err_set(reterr, ERR_MODULE_REJECTED, "the module uses a proposal that is off here: %s", text);
         return err_set(reterr, ERR_MODULE_INVALID, "the module does not validate: %s", text);
     }
     error = wasmtime_module_serialize(module, ret_code);

@@ -37,7 +37,7 @@ struct sandbox_loop {
     struct list queued;  /* wait for a slot of the pool */
     struct run **heap;   /* by deadline */
     uint32_t heap_count, heap_capacity;
-    uint64_t old_slice_ns; /* when an old one was last let on */
+    uint64_t old_slice_ns; /* when the last slice of an old one ended */
     uint32_t runs, slots_used, memories_used, tables_used;
     uint64_t pool_now;
 
@@ -266,8 +266,9 @@ static bool admit(struct sandbox_loop *l, struct run *r)
     l->memories_used += m->memories;
     l->tables_used += m->tables;
     r->started = true;
+    r->started_ns = clock_now_ns();
     if (r->limits.deadline_ns == 0)
-        r->limits.deadline_ns = clock_now_ns() + r->limits.timeout_ns;
+        r->limits.deadline_ns = r->started_ns + r->limits.timeout_ns;
     heap_add(l, r);
     return true;
 }
@@ -509,16 +510,14 @@ static void retry_unsent(struct sandbox_loop *l)
     } while (link != last);
 }
 
-static struct run *next_run(struct sandbox_loop *l, uint64_t now)
+static struct run *next_run(struct sandbox_loop *l, uint64_t now, bool *ret_old)
 {
     bool old_first = !list_is_empty(&l->old) && now - l->old_slice_ns >= FRESH_BEFORE_OLD_NS;
-    struct list *link = old_first ? NULL : list_pop_front(&l->fresh);
-    if (!link) {
-        link = list_pop_front(&l->old);
-        l->old_slice_ns = now;
-    }
+    struct list *link = list_pop_front(old_first ? &l->old : &l->fresh);
+    bool old = old_first || !link;
     if (!link)
-        link = list_pop_front(&l->fresh);
+        link = list_pop_front(&l->old);
+    *ret_old = old;
     return link ? LIST_ENTRY(link, struct run, link) : NULL;
 }
 
@@ -529,12 +528,15 @@ enum sandbox_turn sandbox_loop_turn(struct sandbox_loop *l, uint64_t *ret_wake_n
     retry_unsent(l);
     uint64_t now = clock_now_ns();
     expire(l, now);
-    struct run *r = next_run(l, now);
+    bool old;
+    struct run *r = next_run(l, now, &old);
     if (r) {
         /* Ticks only matter to a guest that runs on; most are done before the first. */
         if (!atomic_load_explicit(&l->active, memory_order_relaxed))
             count_active(l, 1);
         place(l, r, run_poll(r));
+        if (old)
+            l->old_slice_ns = clock_now_ns();
     }
     bool runnable = !list_is_empty(&l->fresh) || !list_is_empty(&l->old);
     if (!runnable)

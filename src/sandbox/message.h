@@ -111,7 +111,7 @@ struct trap_frame {
 struct run_report {
     uint32_t cause;         /* enum cause */
     uint32_t exit_code;
-    uint64_t run_ns;        /* from its first instruction to its end */
+    uint64_t run_ns;        /* from when its time began to run, to its end */
     uint64_t cpu_ns;        /* of it on the processor */
     uint64_t memory_peak_bytes;
     uint64_t fuel;          /* used; 0 where not counted */

@@ -534,8 +534,6 @@ static enum run_progress poll_once(struct run *r)
 enum run_progress run_poll(struct run *r)
 {
     uint64_t before = clock_now_ns();
-    if (!r->started_ns)
-        r->started_ns = before;
     if ((r->expired || r->cancelled) && r->phase != RUN_PHASE_OVER) {
         /* A guest that is in its code meets the tick at its next loop or call, and its trace with it. */
         if (!r->store) {
@@ -553,6 +551,6 @@ enum run_progress run_poll(struct run *r)
     uint64_t now = clock_now_ns();
     r->cpu_ns += now - before;
     r->report.cpu_ns = r->cpu_ns;
-    r->report.run_ns = now - r->started_ns;
+    r->report.run_ns = r->started_ns ? now - r->started_ns : 0;
     return progress;
 }

@@ -91,7 +91,7 @@ struct run {
     uint64_t output_total[2];
     uint64_t output_uncredited; /* sent and not yet taken in by the front */
 
-    uint64_t started_ns;
+    uint64_t started_ns; /* when it got its slot: its time runs from then; 0 = it did not */
     uint64_t cpu_ns;
     struct run_report report;
     struct trap_frame frames[MESSAGE_FRAMES_MAX];

@@ -112,10 +112,10 @@ def run_cli(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("cli")
 
-    def run(args, input=b"", env=None, timeout=60):
+    def run(args, input=b"", env=None, timeout=60, cwd=folder):
         command = [PROGRAM, *(str(arg) for arg in args)]
         return subprocess.run(
-            command, input=input, env=environment(env or {}), capture_output=True, timeout=timeout, cwd=folder
+            command, input=input, env=environment(env or {}), capture_output=True, timeout=timeout, cwd=cwd
         )
 
     return run

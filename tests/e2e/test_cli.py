@@ -321,13 +321,13 @@ MEGABYTE = 1024 * 1024
 def test_100_mb_in_and_out_need_no_100_mb(guest, module):
     """Streams 100 MB through the echo guest. The memory of the whole process tree is looked at all the while:
     its peak stays within 64 MB of what it was when the first piece had come back."""
-    piece = bytes(range(256)) * 4096
+    piece = bytes(range(256)) * 256
     command = [PROGRAM, "run", "--max-output", "200MiB", "--timeout", "60s", module(guest("wat_echo"))]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     sent, came = hashlib.sha256(), hashlib.sha256()
 
     def feed():
-        for _ in range(99):
+        for _ in range(1599):
             process.stdin.write(piece)
             sent.update(piece)
         process.stdin.close()

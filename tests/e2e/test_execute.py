@@ -508,7 +508,7 @@ def test_request_id_in_header_and_body(client, server, guest):
 
 @pytest.mark.parametrize(
     "value",
-    ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer a b", "Bearer " + "x" * 600, "Bearer ww_\u00e4", "{key}"],
+    ["", "Bearer", "Basic dXNlcjpwYXNz", "Bearer a b", "Bearer " + "x" * 600, "Bearer ww_\u00e4", "{key}"],
 )
 def test_credential_of_a_wrong_form(server, key, guest, value):
     with connect(server) as client:

@@ -85,17 +85,17 @@ def test_a_thousand_runs_half_of_them_hogs(make_server, run_cli, guest, isolatio
 @pytest.mark.parametrize("hog", ["loop_code", "loop_fill", "loop_random", "loop_poll_many", "loop_empty_pieces"])
 def test_hogs_do_not_take_the_time_of_their_neighbours(make_server, run_cli, guest, hog):
     """Eight guests that work as hard as they can, some of them within host calls that take long; a short run
-    beside them ends well within its own second."""
+    beside them still gets its turns within its own time limit."""
     server = make_server()
     key = make_key(run_cli, server)
     with connect(server, key) as client:
         assert_healthy(client, server, guest)
-        hogs = [raw_request(server, key, guest(hog), timeout_ms=4000)] * 8
+        hogs = [raw_request(server, key, guest(hog), timeout_ms=5000)] * 8
         with Crowd(server, hogs) as crowd:
             wait_busy(role_processes(server, "sandbox"))
             done = 0
             while not crowd.done and done < 20:
-                body = check_answer(execute(client, server, guest("wat_echo"), b"me too", timeout_ms=1000))
+                body = check_answer(execute(client, server, guest("wat_echo"), b"me too", timeout_ms=3000))
                 assert body["output"] == "me too"
                 done += 1
         check_replies(crowd.replies)
