@@ -127,7 +127,8 @@ static void on_done(struct http_exchange *x, int status, uint64_t reply_bytes, u
 {
     (void)reply_bytes, (void)duration_ns;
     WW_ASSERT(status == 0 || (status >= 200 && status < 600));
-    WW_ASSERT(!http_exchange_data(x));
+    WW_ASSERT(!http_exchange_data(x) && http_path(x).len <= 4096 && http_query(x).len <= 4096);
+    WW_ASSERT(http_field(x, "host").len <= 4096 && strlen(http_method_name(x)) > 0);
     done++;
 }
 

@@ -29,7 +29,7 @@ void *arena_alloc(struct arena *a, size_t size)
     size_t align = alignof(max_align_t);
     if (size > a->ceiling)
         return NULL;
-    size = (size + align - 1) & ~(align - 1);
+    size = (MAX(size, (size_t)1) + align - 1) & ~(align - 1);
     if ((size_t)(a->end - a->next) < size) {
         size_t whole = MAX(size + sizeof(struct arena_block), (size_t)BLOCK_BYTES);
         if (whole > a->ceiling - a->used)

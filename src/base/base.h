@@ -44,6 +44,8 @@
 /* An assertion that stays in release builds: a broken invariant ends the process with the place. */
 #define WW_ASSERT(cond) ((cond) ? (void)0 : ww_assert_failed(#cond, __FILE__, __LINE__))
 NORETURN void ww_assert_failed(const char *condition, const char *file, int line);
+/* A place that the program can't come to, whatever others do; `why` is the sentence about it. */
+#define WW_UNREACHABLE(why) ww_assert_failed(why, __FILE__, __LINE__)
 
 /* Memory that may not fail: running out of it ends the process with one line on stderr.
  * Sizes that a client chooses are bounded before they come here. */

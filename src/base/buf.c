@@ -24,7 +24,7 @@ char *buf_reserve(struct buf *b, size_t more)
     if (need > b->capacity) {
         size_t grown = MAX(b->capacity + b->capacity / 2, (size_t)FIRST_CAPACITY);
         b->capacity = MIN(MAX(grown, need), b->max);
-        b->p = xrealloc(b->p, b->capacity);
+        b->p = xrealloc(b->p, b->capacity + 1); /* for the NUL of buf_cstr() and buf_printf() */
     }
     return b->p + b->len;
 }
@@ -80,15 +80,13 @@ bool buf_printf(struct buf *b, const char *fmt, ...)
         b->overflow = true;
     } else if ((size_t)len < sizeof small) {
         ok = buf_append(b, small, (size_t)len);
-    } else if (b->max - b->len > (size_t)len) {
-        char *to = buf_reserve(b, (size_t)len + 1);
+    } else {
+        char *to = buf_reserve(b, (size_t)len);
         if (to) {
             vsnprintf(to, (size_t)len + 1, fmt, again);
             b->len += (size_t)len;
             ok = true;
         }
-    } else {
-        b->overflow = true;
     }
     va_end(again);
     return ok;
@@ -113,12 +111,8 @@ char *buf_take(struct buf *b, size_t *ret_len)
 
 const char *buf_cstr(struct buf *b)
 {
-    bool was_overflow = b->overflow;
-    char *end = was_overflow ? NULL : buf_reserve(b, 1);
-    if (!end) {
-        b->overflow = was_overflow;
+    if (b->overflow || !b->p)
         return "";
-    }
-    *end = 0;
+    b->p[b->len] = 0;
     return b->p;
 }

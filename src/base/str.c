@@ -80,7 +80,7 @@ static bool number_and_unit(struct str s, uint64_t *ret_thousandths, struct str 
     while (digits < s.len && s.p[digits] >= '0' && s.p[digits] <= '9')
         digits++;
     uint64_t value;
-    if (!str_to_u64(str_make(s.p, digits), UINT64_MAX / 1000, &value))
+    if (!str_to_u64(str_make(s.p, digits), UINT64_MAX / 1000 - 1, &value)) /* the decimals must fit, too */
         return false;
     value *= 1000;
     if (digits < s.len && s.p[digits] == '.') {

@@ -34,12 +34,26 @@ static bool copy_fixed(const void *payload, size_t len, union message_any *ret, 
     return true;
 }
 
-static bool run_fits(const struct message_run *m)
+/* Whether `s` is `count` strings in a row, each with its NUL. */
+static bool is_strings(struct str s, uint32_t count)
+{
+    for (; count; count--) {
+        size_t len = str_index(s, 0);
+        if (len == s.len)
+            return false;
+        s = str_make(s.p + len + 1, s.len - len - 1);
+    }
+    return s.len == 0;
+}
+
+static bool run_fits(const struct message_run *m, struct str data)
 {
     return m->entry_bytes <= ENTRY_BYTES_MAX && m->args_bytes <= ARGS_BYTES_MAX &&
            m->env_bytes <= ARGS_BYTES_MAX && m->args_count <= ARGS_COUNT_MAX &&
-           m->env_count <= ARGS_COUNT_MAX && m->args_count <= m->args_bytes && m->env_count <= m->env_bytes &&
-           (uint64_t)m->entry_bytes + m->args_bytes + m->env_bytes + m->stdin_bytes == m->head.data_bytes;
+           m->env_count <= ARGS_COUNT_MAX &&
+           (uint64_t)m->entry_bytes + m->args_bytes + m->env_bytes + m->stdin_bytes == m->head.data_bytes &&
+           is_strings(str_make(data.p + m->entry_bytes, m->args_bytes), m->args_count) &&
+           is_strings(str_make(data.p + m->entry_bytes + m->args_bytes, m->env_bytes), m->env_count);
 }
 
 bool message_check_to_sandbox(const void *payload, size_t len, union message_any *ret, struct str *ret_data)
@@ -47,7 +61,7 @@ bool message_check_to_sandbox(const void *payload, size_t len, union message_any
     if (!copy_fixed(payload, len, ret, ret_data))
         return false;
     switch (ret->head.type) {
-    case MESSAGE_RUN: return run_fits(&ret->run);
+    case MESSAGE_RUN: return run_fits(&ret->run, *ret_data);
     case MESSAGE_STDIN: return true;
     case MESSAGE_LOAD:
     case MESSAGE_CREDIT:

@@ -34,7 +34,7 @@ const char *const *walls_syscalls(enum walls_kind kind)
 static int add_rule(scmp_filter_ctx filter, const char *name)
 {
     if (strcmp(name, "prctl_name") == 0)
-        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
     if (strcmp(name, "clone3_thread") == 0) {
         /* clone3's flags are behind a pointer, which seccomp can't see: glibc falls back to clone, where CLONE_THREAD
          * is demanded. */
@@ -97,7 +97,7 @@ static enum err raise_landlock(int abi, struct err_info *reterr)
     return OK;
 }
 
-static bool limit(int which, uint64_t value)
+static bool limit(__rlimit_resource_t which, uint64_t value)
 {
     return setrlimit(which, &(struct rlimit){value, value}) == 0;
 }

@@ -36,6 +36,10 @@ struct world {
     uint64_t done_bytes;
 };
 
+#define H "Host: h\r\n"
+#define GET(path) "GET " path " HTTP/1.1\r\n" H "\r\n"
+#define POST(path, fields) "POST " path " HTTP/1.1\r\n" H fields "\r\n"
+
 /* --- handlers ------------------------------------------------------------------------------------ */
 
 static struct world *world_of(struct http_exchange *x)
@@ -142,6 +146,13 @@ static void big_end(struct http_exchange *x)
     http_reply_take(x, 200, NULL, 0, body, BIG_BYTES);
 }
 
+/* Replies to the exchange that waits, then to its own. */
+static void release_end(struct http_exchange *x)
+{
+    http_reply(world_of(x)->waiting, 200, NULL, 0, STR_LIT("released"));
+    http_reply(x, 200, NULL, 0, STR_LIT("done"));
+}
+
 static void error_end(struct http_exchange *x)
 {
     struct err_info err = {0};
@@ -175,6 +186,7 @@ static const struct http_route routes[] = {
     {HTTP_METHOD_POST, "/pause-at-head", BIG_BYTES,
      {.head = pause_head, .body = count_body, .end = count_end, .gone = keep_gone}},
     {HTTP_METHOD_GET, "/big", 0, {.head = ignore_head, .end = big_end}},
+    {HTTP_METHOD_GET, "/release", 0, {.head = ignore_head, .end = release_end}},
     {HTTP_METHOD_GET, "/error", 0, {.head = ignore_head, .end = error_end}},
 };
 
@@ -308,6 +320,16 @@ UNUSED static void client_read_until(struct world *w, int fd, struct buf *into, 
     }
 }
 
+UNUSED static int client_new_small_window(struct world *w)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), bytes = 4096;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(w->port)};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
 /* --- replies ----------------------------------------------------------------------------------------- */
 
 /* The value of a reply's field, "" where it is missing. */
@@ -365,6 +387,39 @@ UNUSED static void summarize(struct str bytes, struct buf *out)
         buf_puts(out, ";");
         bytes = str_make(bytes.p + length, bytes.len - length);
     }
+}
+
+UNUSED static void wait_for(struct world *w, const int *counter, int value)
+{
+    while (*counter < value)
+        uv_run(&w->loop, UV_RUN_ONCE);
+    assert_int_equal(*counter, value);
+}
+
+UNUSED static void wait_until_closed(struct world *w)
+{
+    while (http_server_connections(w->server))
+        uv_run(&w->loop, UV_RUN_ONCE);
+}
+
+UNUSED static void expect_summary(struct buf *bytes, const char *expected)
+{
+    struct buf summary = buf_make(1 << 20);
+    summarize(buf_str(bytes), &summary);
+    assert_string_equal(buf_cstr(&summary), expected);
+    buf_done(&summary);
+    buf_done(bytes);
+}
+
+UNUSED static void reply_ok(struct world *w, const char *text)
+{
+    http_reply(w->waiting, 200, NULL, 0, str_of(text));
+}
+
+UNUSED static void turn_some(struct world *w)
+{
+    for (int i = 0; i < 20; i++)
+        turn(w);
 }
 
 #endif

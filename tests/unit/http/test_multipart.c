@@ -165,6 +165,8 @@ static const struct scenario scenarios[] = {
     {PART("name=a\rX: b") "x\r\n--B--", BAD "the head of a part has a control character"},
     {PART("name=\"a\x01\"") "x\r\n--B--", BAD "the head of a part has a control character"},
     {PART("name=\"a\x7f\"") "x\r\n--B--", BAD "the head of a part has a control character"},
+    {"--B                                                                 \r\n",
+     BAD "a boundary is followed"}, /* 65 blanks */
     /* bounds: 3 parts, 200 bytes of head (see parse()) */
     {NAMED "\r\n" NAMED "\r\n" NAMED "\r\n" NAMED "\r\n--B--",
      "<a|-|-></><a|-|-></><a|-|-></>!MULTIPART_BROKEN the form has more than 3 parts"},

@@ -7,7 +7,6 @@ struct scenario {
     const char *expected; /* the replies, as summarize() writes them */
 };
 
-#define H "Host: h\r\n"
 #define CHUNKED "POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n"
 #define LENGTH(n) "POST /echo HTTP/1.1\r\n" H "Content-Length: " n "\r\n\r\n"
 #define CODING(value) "POST /echo HTTP/1.1\r\n" H "Transfer-Encoding:" value "\r\n\r\n0\r\n\r\n"
@@ -45,7 +44,11 @@ static const struct scenario scenarios[] = {
     {CHUNKED "0\r\n\r\n", "200 POST /echo;"},
     {CODING(" Chunked "), "200 POST /echo;"},
     {"\r\nGET /echo HTTP/1.1\r\n" H "\r\n", "200 GET /echo;"},
-    {FIELD("Connection: Upgrade\r\nUpgrade: h2c"), "200 GET /echo;"},
+    {FIELD("Connection: Upgrade\r\nUpgrade: h2c") NEXT, "200 GET /echo;200 GET /tree/next;"},
+    {"POST /echo HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\nhi" NEXT,
+     "200 POST /echo [hi];200 GET /tree/next;"},
+    {"POST /echo HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" NEXT,
+     "200 POST /echo;200 GET /tree/next;"},
     {FIELD("X:\r\nY: \x80\xff \t"), "200 GET /echo;"},
     {"GET /echo HTTP/1.0\r\n\r\n", "200 GET /echo close;"},
     {"GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /echo HTTP/1.0\r\n\r\n",
@@ -369,6 +372,7 @@ static void test_head_has_a_length_and_no_body(void **state)
 
 static void json_error(struct http_exchange *x, const struct err_info *err, struct buf *body)
 {
+    assert_int_equal(http_field_count(x, "Host"), http_path(x).len ? 1 : 0); /* nothing of a broken head shows */
     buf_printf(body, "{\"code\":\"%s\",\"id\":\"%s\",\"method\":\"%s\",\"path\":\"%.*s\"}", err_code(err->code),
                http_request_id(x), http_method_name(x), STR_FMT(http_path(x)));
 }
@@ -382,6 +386,7 @@ static void test_errors_look_as_configured(void **state)
         {TARGET("/none"), "not_found", "GET", "/none"},
         {"GET /none HTTP/1.1\r\n\r\n", "bad_request", "GET", ""},
         {"GARBAGE", "not_implemented", "-", ""},
+        {"GET /none HTTP/1.1\r\nHost: h\r\nBroken Field: x\r\n", "bad_request", "GET", ""},
         {"G\r\n", "bad_request", "-", ""},
     };
     struct world *w = xcalloc(1, sizeof *w);
