@@ -9,6 +9,7 @@ enum {
     JOIN_MAX_BYTES = 8 * 1024,      /* a body up to here is copied behind its head */
 };
 #define LINGER_NS (2 * NS_PER_S)
+#define DRAIN_IDLE_NS NS_PER_S
 
 static void settle(struct http1 *c);
 
@@ -410,7 +411,10 @@ uint64_t http1_due_ns(const struct http1 *c)
     if (c->writing)
         return with_rate(c, c->write_since_ns, limits->write_timeout_ns, c->write_bytes);
     switch (c->state) {
-    case HTTP1_IDLE: return c->since_ns + (c->served ? limits->idle_timeout_ns : limits->head_timeout_ns);
+    case HTTP1_IDLE: {
+        uint64_t due = c->since_ns + (c->served ? limits->idle_timeout_ns : limits->head_timeout_ns);
+        return c->server->draining ? MIN(due, c->server->drain_since_ns + DRAIN_IDLE_NS) : due;
+    }
     case HTTP1_HEAD: return c->since_ns + limits->head_timeout_ns;
     case HTTP1_BODY:
         if (c->x && c->x->paused)
@@ -438,6 +442,10 @@ void http1_expire(struct http1 *c)
 
 void http1_drain(struct http1 *c)
 {
-    if (c->state == HTTP1_IDLE)
+    /* A client may be sending its next request right now, and would lose it: it is answered, with the word that the
+     * connection closes. Only one that stays silent is closed. */
+    if (c->state == HTTP1_IDLE && !c->served)
         close_now(c);
+    else
+        http_wheel_set(&c->server->wheel, &c->deadline, http1_due_ns(c));
 }

@@ -77,9 +77,6 @@ static int on_field_name(llhttp_t *parser, const char *at, size_t len)
         extend(parser, &x->fields[x->field_count].name, at, len);
         return HPE_OK;
     }
-    if (x->field_count >= c->server->config.limits.fields_max)
-        return STOP(err_set(c->refusal, ERR_HEADERS_TOO_LARGE, "the request has more than %u fields",
-                            c->server->config.limits.fields_max));
     if (x->field_count == x->field_capacity) {
         x->field_capacity = MAX(2 * x->field_capacity, (uint32_t)FIELDS_FIRST);
         x->fields = xrealloc(x->fields, x->field_capacity * sizeof x->fields[0]);
@@ -100,17 +97,20 @@ static int on_field_value(llhttp_t *parser, const char *at, size_t len)
 
 static int on_field_complete(llhttp_t *parser)
 {
-    if (!in_trailer(parser)) {
-        ((struct http1 *)parser->data)->field_open = false;
-        exchange_of(parser)->field_count++;
-    }
+    struct http1 *c = parser->data;
+    uint32_t max = c->server->config.limits.fields_max;
+    if (in_trailer(parser))
+        return HPE_OK;
+    if (c->x->field_count == max)
+        return STOP(err_set(c->refusal, ERR_HEADERS_TOO_LARGE, "the request has more than %u fields", max));
+    c->field_open = false;
+    c->x->field_count++;
     return HPE_OK;
 }
 
 static int on_headers_complete(llhttp_t *parser)
 {
-    /* Upgrades are never taken, so the request is an ordinary one (RFC 9110 section 7.8). */
-    parser->upgrade = 0;
+    (void)parser;
     return HPE_PAUSED;
 }
 
@@ -155,8 +155,7 @@ static enum err refusal(struct http1 *c, llhttp_errno_t failed, struct str last,
     }
     if (failed == HPE_INVALID_VERSION && strcmp(reason, "Invalid HTTP version") == 0)
         return err_set(reterr, ERR_VERSION_UNSUPPORTED, "HTTP/%u.%u is not spoken here; use HTTP/1.1",
-                       c->parser.http_major,
-                       c->parser.http_minor);
+                       c->parser.http_major, c->parser.http_minor);
     return err_set(reterr, ERR_BAD_REQUEST, "the request head is malformed: %s", reason);
 }
 
@@ -277,7 +276,7 @@ static enum err check_head(struct http1 *c, struct err_info *reterr)
         x->content_length = (int64_t)MIN(c->parser.content_length, (uint64_t)INT64_MAX);
     if (expect.p && !str_ieq(expect, STR_LIT("100-continue")))
         return err_set(reterr, ERR_EXPECTATION_FAILED, "Expect may only say \"100-continue\"");
-    x->expect_continue = expect.p && (c->chunked || x->content_length > 0);
+    x->expect_continue = expect.p != NULL;
     x->keep_alive = llhttp_should_keep_alive(&c->parser);
     return OK;
 }
@@ -298,12 +297,14 @@ enum err http1_head_read(struct http1 *c, struct str bytes, size_t *ret_used, bo
     c->refusal = reterr;
     llhttp_errno_t failed = llhttp_execute(&c->parser, bytes.p, bytes.len);
     size_t used = failed ? (size_t)(llhttp_get_error_pos(&c->parser) - bytes.p) : bytes.len;
-    if (reterr->code)
+    if (!reterr->code && failed && failed != HPE_PAUSED)
+        refusal(c, failed, bytes, used, reterr);
+    else if (!reterr->code && used > max - head->len)
+        err_set(reterr, ERR_HEADERS_TOO_LARGE, "the request head is larger than %u bytes", max);
+    if (reterr->code) {
+        c->x->field_count = 0; /* they are spans of bytes that are not kept */
         return reterr->code;
-    if (failed && failed != HPE_PAUSED)
-        return refusal(c, failed, bytes, used, reterr);
-    if (used > max - head->len)
-        return err_set(reterr, ERR_HEADERS_TOO_LARGE, "the request head is larger than %u bytes", max);
+    }
     buf_append(head, bytes.p, used);
     *ret_used = used;
     *ret_complete = failed == HPE_PAUSED;

@@ -110,6 +110,7 @@ struct http_server {
 
     bool draining;
     bool closing;
+    uint64_t drain_since_ns;
     uint64_t drain_deadline_ns;
     void (*drained)(void *);
     void *drained_arg;

@@ -209,6 +209,8 @@ struct http_server *http_server_new_deaf(uv_loop_t *loop, const struct http_serv
     s->listen_fd = -1;
     s->input = xmalloc(HTTP_INPUT_BYTES);
     s->output = buf_make(OUTPUT_MAX_BYTES);
+    for (size_t i = 0; i < config->route_count; i++)
+        WW_ASSERT(config->routes[i].handler.head);
     http_router_init(&s->router, config->routes, config->route_count);
     list_init(&s->connections);
     list_init(&s->ready);
@@ -251,6 +253,7 @@ void http_server_drain(struct http_server *s, uint64_t deadline_ns, void (*done)
 {
     WW_ASSERT(!s->draining);
     s->draining = true;
+    s->drain_since_ns = http_server_now_ns(s);
     s->drain_deadline_ns = deadline_ns;
     s->drained = done;
     s->drained_arg = arg;

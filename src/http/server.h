@@ -7,12 +7,13 @@
  *     handler->body()   zero or more times, as the bytes come
  *     handler->end()    the body is complete
  *     http_reply()      at any time after head(): the exchange now belongs to the server again
- *  or handler->gone()   the client left, or broke the protocol, before the reply was complete
+ *  or handler->gone()   the client left, or broke the protocol, before there was a reply
  *
- * Exactly one of "the reply is complete" and gone() ends an exchange; after it the pointer is dead
- * for the handler. A reply sent before the body is complete makes the server discard what is left of
- * it, within a bound, or close the connection. The server owns all memory of the exchange; `struct
- * str` values of the request live until the exchange ends.
+ * Exactly one of http_reply() and gone() ends an exchange; after it (in gone(): when it returns) the
+ * pointer is dead for the handler. Whether a reply got through is told to on_done(). A reply sent before
+ * the body is complete makes the server discard what is left of it, within a bound, or close the
+ * connection. The server owns all memory of the exchange; `struct str` values of the request live until
+ * the exchange ends.
  *
  * Rules that no handler can forget, because the server keeps them: RFC 9112 framing without lenient
  * flags, one `Host`, bounds on head, target and body, total deadlines and minimum rates, one request
@@ -36,7 +37,7 @@ struct http_field {
 struct http_exchange;
 
 struct http_handler {
-    void (*head)(struct http_exchange *x);
+    void (*head)(struct http_exchange *x);                   /* always there */
     void (*body)(struct http_exchange *x, struct str bytes); /* NULL: a body is refused with 413 when not empty */
     void (*end)(struct http_exchange *x);                    /* NULL: nothing to do */
     void (*gone)(struct http_exchange *x);                   /* NULL: nothing to free */
@@ -73,7 +74,8 @@ struct http_server_config {
     struct http_limits limits;
     void *data; /* for handlers: http_exchange_server_data() */
     /* Told once a reply is complete or the client gone: for the access log and the counters.
-     * `status` 0 = no reply was begun. May be NULL. */
+     * `status` 0 = no reply was begun; `reply_bytes` = its head and body, 0 where the socket refused it.
+     * Not told of a client that leaves before its head is complete. May be NULL. */
     void (*on_done)(struct http_exchange *x, int status, uint64_t reply_bytes, uint64_t duration_ns);
     /* Makes the reply for requests refused by the server itself (bad framing, 404, 405, 413 ...),
      * so that all errors look alike: append the body to be sent as application/json. NULL: text. */
@@ -125,7 +127,8 @@ void http_body_resume(struct http_exchange *x);
 /* --- the reply -------------------------------------------------------------------------------- */
 /* Sends a whole reply: head and body in one write where the socket takes it. `fields` and `body` are copied
  * or sent before it returns. Content-Length, Date, Connection, X-Request-Id and the security headers are
- * added. Names and values with control characters are a bug (WW_ASSERT). */
+ * added; a security field that `fields` has too replaces the usual one. Names and values with control
+ * characters are a bug (WW_ASSERT), and so are fields of more than 200 KiB. */
 void http_reply(struct http_exchange *x, int status, const struct http_field *fields, size_t field_count,
                 struct str body);
 /* The same, but takes over `body` (malloc'ed, from buf_take()). */

@@ -1,5 +1,6 @@
 #include "base/base.h"
 #include "main/commands.h"
+#include "main/upgrade.h"
 
 static const struct {
     const char *name;
@@ -25,6 +26,7 @@ static void print_help(FILE *to)
 
 int main(int argc, char **argv)
 {
+    upgrade_remember(argv);
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;

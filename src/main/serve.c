@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "main/commands.h"
 #include "main/parts.h"
+#include "main/upgrade.h"
 #include "module/seal.h"
 
 enum { AUTH_CACHE_KEYS = 10000, REFRESH_MS = 500, LOOPS_MAX = 64 };
@@ -34,7 +35,8 @@ struct server {
     struct auth *auth;
     char *salt;
     char cache_dir[4200], temp_dir[4200];
-    uv_signal_t terminate, interrupt;
+    uv_signal_t terminate, interrupt, upgrade;
+    int listeners[LOOPS_MAX]; /* the loops' sockets, for a successor; theirs to close */
     uv_timer_t refresh;
     uv_work_t refresh_work;
     bool refreshing;
@@ -58,6 +60,7 @@ static void close_loop(struct loop_post *post)
     if (sl->loop.index == 0) {
         uv_close((uv_handle_t *)&s->terminate, NULL);
         uv_close((uv_handle_t *)&s->interrupt, NULL);
+        uv_close((uv_handle_t *)&s->upgrade, NULL);
         uv_close((uv_handle_t *)&s->refresh, NULL);
         modules_stop(s->program.modules);
         executor_stop(s->program.executor);
@@ -102,6 +105,14 @@ static void drain_loop(struct loop_post *post)
     http_server_drain(sl->api.server, sl->server->drain_deadline_ns, on_connections_drained, sl);
 }
 
+static void drain(struct server *s)
+{
+    LOG_INFO("draining", LOG_U64("deadline_ms", s->settings.drain_timeout / NS_PER_MS));
+    s->drain_deadline_ns = clock_now_ns() + s->settings.drain_timeout;
+    for (uint32_t i = 0; i < s->loop_count; i++)
+        loop_post(&s->loops[i]->loop, &s->loops[i]->post, drain_loop);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct server *s = handle->data;
@@ -109,10 +120,25 @@ static void on_signal(uv_signal_t *handle, int number)
         LOG_WARN("second signal: ending at once", LOG_I64("signal", number));
         _exit(130);
     }
-    LOG_INFO("draining", LOG_I64("signal", number), LOG_U64("deadline_ms", s->settings.drain_timeout / NS_PER_MS));
-    s->drain_deadline_ns = clock_now_ns() + s->settings.drain_timeout;
-    for (uint32_t i = 0; i < s->loop_count; i++)
-        loop_post(&s->loops[i]->loop, &s->loops[i]->post, drain_loop);
+    drain(s);
+}
+
+/* --- a successor takes over --------------------------------------------------------------------- */
+static void after_upgrade(void *arg, bool ok)
+{
+    struct server *s = arg;
+    if (ok && !atomic_exchange(&s->program.draining, true))
+        drain(s);
+}
+
+static void on_upgrade(uv_signal_t *handle, int number)
+{
+    struct server *s = handle->data;
+    struct err_info err = {0};
+    (void)number;
+    if (!atomic_load(&s->program.draining) &&
+        upgrade_start(handle->loop, s->listeners, s->loop_count, after_upgrade, s, &err))
+        LOG_ERROR("not upgraded", LOG_CSTR("reason", err_text(&err)));
 }
 
 /* --- keys that another process changed ---------------------------------------------------------- */
@@ -220,8 +246,9 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
     config.limits.body_timeout_ns = set->body_timeout;
     config.limits.body_min_rate = set->body_min_rate;
     config.limits.idle_timeout_ns = set->idle_timeout;
-    int fd;
-    enum err e = http_listen(host, *port, s->loop_count > 1, &fd, port, reterr);
+    int fd = upgrade_take_socket(port);
+    enum err e = fd >= 0 ? OK : http_listen(host, *port, s->loop_count > 1, &fd, port, reterr);
+    s->listeners[sl->loop.index] = fd;
     return e ? e : http_server_new(&sl->loop.uv, fd, &config, &sl->api.server, reterr);
 }
 
@@ -263,7 +290,9 @@ static void start_watching(struct server *s)
     uv_loop_t *uv = &s->loops[0]->loop.uv;
     uv_signal_init(uv, &s->terminate);
     uv_signal_init(uv, &s->interrupt);
-    s->terminate.data = s->interrupt.data = s;
+    uv_signal_init(uv, &s->upgrade);
+    s->terminate.data = s->interrupt.data = s->upgrade.data = s;
+    uv_signal_start(&s->upgrade, on_upgrade, SIGUSR2);
     uv_signal_start(&s->terminate, on_signal, SIGTERM);
     uv_signal_start(&s->interrupt, on_signal, SIGINT);
     uv_timer_init(uv, &s->refresh);
@@ -276,6 +305,8 @@ static enum err start(struct server *s, struct err_info *reterr)
     struct exec_config exec = parts_exec_config(&s->settings);
     struct loop *loops[LOOPS_MAX];
     s->loop_count = s->settings.loops ? (uint32_t)s->settings.loops : MIN(parts_cores(), (uint32_t)LOOPS_MAX);
+    uint32_t handed_over = upgrade_inherited();
+    s->loop_count = MAX(s->loop_count, handed_over); /* every inherited socket needs a loop that accepts */
     for (uint32_t i = 0; i < s->loop_count; i++)
         loops[i] = &make_loop(s, i)->loop;
     enum err e = open_kept_things(s, &modules, reterr);
@@ -298,6 +329,8 @@ static enum err start(struct server *s, struct err_info *reterr)
              LOG_CSTR("isolation", exec.isolation == EXEC_INLINE ? "inline" : "process"),
              LOG_CSTR("database", "sqlite"), LOG_CSTR("data_dir", s->settings.data_dir));
     announce(s, host, port);
+    upgrade_write_pid(s->settings.data_dir);
+    upgrade_tell_ready();
     return OK;
 }
 

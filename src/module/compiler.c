@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "sandbox/process.h"
 
-enum { ARGS = 7, SPARE_KINDS = 2, JOB_TRIES = 2, SPARE_LIFE_NS = 1000 * 1000 * 1000 };
+enum { ARGS = 8, SPARE_KINDS = 2, JOB_TRIES = 2, SPARE_LIFE_NS = 1000 * 1000 * 1000 };
 
 struct compiler_process {
     struct list link;
@@ -156,7 +156,7 @@ static struct compiler_process *start_process(struct compiler *c, bool fuel)
     fcntl(p->socket, F_SETFL, O_NONBLOCK);
     char numbers[ARGS - 2][24];
     const unsigned long long values[] = {fuel, c->config.memory_max_bytes, c->config.address_space_bytes,
-                                         c->config.cpu_seconds, c->config.code_bytes_max};
+                                         c->config.cpu_seconds, c->config.code_bytes_max, (unsigned long long)getpid()};
     char program[] = "wasmwiz", role[] = "compiler";
     char *args[ARGS + 1] = {program, role};
     for (size_t i = 0; i < LENGTH_OF(values); i++) {

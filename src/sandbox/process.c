@@ -100,7 +100,8 @@ void sandbox_process_args(const struct sandbox_loop_config *config, uint32_t cha
                                          config->engine.slots,
                                          config->engine.memory_max_bytes,
                                          config->pool_max_bytes,
-                                         config->modules_max};
+                                         config->modules_max,
+                                         (unsigned long long)getpid()};
     ret_args[0] = xstrdup(program);
     ret_args[1] = xstrdup("sandbox");
     for (size_t i = 0; i < LENGTH_OF(values); i++) {
@@ -118,9 +119,11 @@ static int fail(const struct err_info *err)
 }
 
 /* A parent that dies takes its children along: no orphan keeps running guests. */
-static void die_with_parent(void)
+static void die_with_parent(uint64_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if ((uint64_t)getppid() != parent)
+        _exit(0); /* it died before this was in force */
     signal(SIGINT, SIG_IGN); /* Ctrl-C is the front's to handle: it drains */
     signal(SIGTERM, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
@@ -146,7 +149,7 @@ int sandbox_process_main(int argc, char **argv)
         .pool_max_bytes = values[4],
         .modules_max = (uint32_t)values[5],
     };
-    die_with_parent();
+    die_with_parent(values[6]);
     struct sandbox_process p = {0};
     struct ring_reader from[AREA_CHANNELS_MAX];
     struct ring_writer to[AREA_CHANNELS_MAX];
@@ -225,7 +228,7 @@ static enum err compile_job(struct engine *engine, int wasm_fd, int code_fd, str
 
 int compiler_process_main(int argc, char **argv)
 {
-    uint64_t values[5];
+    uint64_t values[6];
     struct err_info err = {0};
     if (argc != (int)LENGTH_OF(values)) {
         fprintf(stderr, "wasmwiz compiler is started by the server, not by hand\n");
@@ -234,7 +237,7 @@ int compiler_process_main(int argc, char **argv)
     for (size_t i = 0; i < LENGTH_OF(values); i++)
         if (!str_to_u64(str_of(argv[i]), UINT64_MAX, &values[i]))
             return 64;
-    die_with_parent();
+    die_with_parent(values[5]);
     struct walls_limits limits = {.address_space_bytes = values[2], .cpu_seconds = values[3], .file_bytes = values[4],
                                   .keep_fds = COMPILER_FD_SOCKET + 1};
     struct engine_config config = {.fuel = values[0] != 0, .memory_max_bytes = values[1]};

@@ -6,7 +6,7 @@
 
 /* Descriptors of a sandbox: 0, 1 nothing, 2 what it says in distress, 3 the area, then for channel i its event
  * descriptor 4+2i and the socket that brings compiled code 5+2i. */
-enum { SANDBOX_FD_AREA = 3, SANDBOX_FD_CHANNELS = 4, SANDBOX_ARGS = 8 };
+enum { SANDBOX_FD_AREA = 3, SANDBOX_FD_CHANNELS = 4, SANDBOX_ARGS = 9 };
 
 /* The arguments that sandbox_process_main() reads back, as strings: an array of SANDBOX_ARGS with a NULL at the end, each
  * malloc'ed. */
@@ -25,7 +25,7 @@ struct compile_answer {
     uint32_t text_bytes;
     char text[320];
 };
-/* argv: FUEL MEMORY_MAX_BYTES ADDRESS_SPACE_BYTES CPU_SECONDS CODE_MAX_BYTES. Returns the exit status. */
+/* argv: FUEL MEMORY_MAX_BYTES ADDRESS_SPACE_BYTES CPU_SECONDS CODE_MAX_BYTES PARENT_PID. Returns the exit status. */
 int compiler_process_main(int argc, char **argv);
 
 /* Sends one byte with descriptors; receives them (-1 where there was none). Used by both ends. */

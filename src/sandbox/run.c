@@ -85,6 +85,7 @@ static enum wasi_stream_state stream_write(void *ctx, int fd, const void *from, 
     if (len > 0 && moved == 0)
         return WASI_STREAM_WAIT;
     moved = (size_t)MIN((uint64_t)moved, allowed);
+    r->over_limit = which;
     buf_append(out, from, moved);
     r->output_total[which] += moved;
     *ret_len = moved;
@@ -255,13 +256,24 @@ static bool parse_integer(const char *text, int bits, int64_t *ret)
     char *end;
     errno = 0;
     bool negative = text[0] == '-';
-    uint64_t value = strtoull(negative ? text + 1 : text, &end, 0);
+    const char *digits = text + negative;
+    uint64_t value = strtoull(digits, &end, digits[0] == '0' && (digits[1] | 32) == 'x' ? 16 : 10);
     uint64_t max = bits == 64 ? UINT64_MAX : UINT32_MAX;
-    if (errno || *end || end == text + negative || !strchr("0123456789", text[negative]) ||
+    if (errno || *end || end == digits || digits[0] < '0' || digits[0] > '9' ||
         value > (negative ? max / 2 + 1 : max))
         return false;
     *ret = negative ? (int64_t)(0 - value) : (int64_t)value;
     return true;
+}
+
+/* What a value is; wasm_valtype_kind() would end the process at a vector. */
+static wasm_valkind_t kind_of(const wasm_valtype_t *type)
+{
+    wasmtime_valtype_t t;
+    wasmtime_valtype_new(type, &t);
+    wasm_valkind_t kind = t.kind == WASMTIME_VALTYPE_KIND_REF ? WASM_FUNCREF : t.kind; /* the numbers are the same */
+    wasmtime_valtype_delete(&t);
+    return kind;
 }
 
 /* Turns one argument string into a value of the parameter's type. */
@@ -298,7 +310,7 @@ static const char *kind_name(wasm_valkind_t kind)
     case WASM_I64: return "i64";
     case WASM_F32: return "f32";
     case WASM_F64: return "f64";
-    default: return "a reference";
+    default: return "a vector or a reference";
     }
 }
 
@@ -313,7 +325,7 @@ static bool set_params(struct run *r, const wasm_valtype_vec_t *types)
     }
     for (size_t i = 0; i < types->size; i++) {
         arg += strlen(arg) + 1;
-        wasm_valkind_t kind = wasm_valtype_kind(types->data[i]);
+        wasm_valkind_t kind = kind_of(types->data[i]);
         if (!parse_value(arg, kind, &r->params[i])) {
             reject(r, "argument %zu, \"%.40s\", is not %s as \"%s\" wants it", i + 1, arg, kind_name(kind), r->entry);
             return false;
@@ -350,6 +362,11 @@ static bool find_function(struct run *r, const char *name, bool with_params)
     } else {
         ok = !with_params || set_params(r, params);
         r->result_count = (uint32_t)results->size;
+        for (size_t i = 0; ok && i < results->size; i++)
+            if (kind_of(results->data[i]) == WASM_FUNCREF) { /* the engine as it is built can't hand it out */
+                reject(r, "the function \"%s\" gives back a reference, which can't be shown", name);
+                ok = false;
+            }
     }
     wasm_functype_delete(type);
     return ok;
@@ -370,7 +387,12 @@ static void print_results(struct run *r)
         default: len = snprintf(line, sizeof line, "(a value of another kind)\n"); break;
         }
         size_t written;
+        r->output[0].max += (size_t)len; /* there is nobody to wait: a DONE has room for it */
         stream_write(r, 1, line, (size_t)len, &written);
+        if (written < (size_t)len) {
+            r->cause = CAUSE_OUTPUT_LIMIT;
+            return;
+        }
     }
 }
 
@@ -445,7 +467,7 @@ static void put_text(struct run *r, const char *fmt, ...)
 }
 
 /* What the guest ended with, where neither a host function nor a tick decided it. */
-static enum cause cause_of_trap(struct run *r)
+static enum cause cause_of_trap(struct run *r, enum run_phase phase)
 {
     wasmtime_trap_code_t code;
     if (r->trap && wasmtime_trap_code(r->trap, &code)) {
@@ -457,7 +479,7 @@ static enum cause cause_of_trap(struct run *r)
         default: return CAUSE_TRAP;
         }
     }
-    if (r->phase == RUN_PHASE_INSTANTIATE && r->error) {
+    if (phase == RUN_PHASE_INSTANTIATE && r->error) {
         engine_error_text(TAKE(r->error), r->report.text, sizeof r->report.text);
         return CAUSE_REJECTED;
     }
@@ -466,7 +488,7 @@ static enum cause cause_of_trap(struct run *r)
     return CAUSE_TRAP;
 }
 
-static void conclude_cause(struct run *r)
+static void conclude_cause(struct run *r, enum run_phase phase)
 {
     collect_frames(r);
     if (r->exited) {
@@ -483,22 +505,24 @@ static void conclude_cause(struct run *r)
                      r->report.frame_count ? "memory would have grown past" : "the module declares more memory than",
                      (unsigned long long)r->memory_limits.memory_max);
     } else if (r->cause == CAUSE_OK) {
-        r->cause = cause_of_trap(r);
+        r->cause = cause_of_trap(r, phase);
     }
     if (r->cause == CAUSE_TRAP && r->wasi.signal)
         put_text(r, "the guest raised signal %u", r->wasi.signal);
-    if (r->cause == CAUSE_OUTPUT_LIMIT)
-        put_text(r, "the guest wrote more than %llu bytes to %s",
-                 (unsigned long long)(r->output_total[0] >= r->limits.stdout_bytes ? r->limits.stdout_bytes
-                                                                                   : r->limits.stderr_bytes),
-                 r->output_total[0] >= r->limits.stdout_bytes ? "stdout" : "stderr");
 }
 
 static enum run_progress end(struct run *r)
 {
+    enum run_phase phase = r->phase;
     r->phase = RUN_PHASE_OVER;
+    if (r->future) /* as long as it is there, nobody else may use the store */
+        wasmtime_call_future_delete(TAKE(r->future));
     if (r->trap || r->error)
-        conclude_cause(r);
+        conclude_cause(r, phase);
+    if (r->cause == CAUSE_OUTPUT_LIMIT)
+        put_text(r, "the guest wrote more than %llu bytes to %s",
+                 (unsigned long long)(r->over_limit ? r->limits.stderr_bytes : r->limits.stdout_bytes),
+                 r->over_limit ? "stderr" : "stdout");
     struct run_report *report = &r->report;
     report->cause = r->cause;
     report->exit_code = r->wasi.exit_code;

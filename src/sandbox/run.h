@@ -89,6 +89,7 @@ struct run {
 
     struct buf output[2];      /* stdout, stderr: written and not yet sent */
     uint64_t output_total[2];
+    size_t over_limit; /* which of them passed its limit, where one did */
     uint64_t output_uncredited; /* sent and not yet taken in by the front */
 
     uint64_t started_ns; /* when it got its slot: its time runs from then; 0 = it did not */

@@ -181,6 +181,7 @@ static void test_half_close_while_the_reply_is_written(void **state)
     turn_some(w);
     client_read_to_end(w, fd, &b);
     assert_true(b.len > BIG_BYTES);
+    assert_int_equal(w->done_bytes, b.len);
     buf_done(&b);
     close(fd);
     world_free(w);
