@@ -252,6 +252,12 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
     return e ? e : http_server_new(&sl->loop.uv, fd, &config, &sl->api.server, reterr);
 }
 
+/* A guest for the first try, small enough to be pasted: fd_read into 32 KiB at 16, fd_write of what came, until nothing does. */
+static const char echo_module[] =
+    "AGFzbQEAAAABDAJgBH9/f38Bf2AAAAJEAhZ3YXNpX3NuYXBzaG90X3ByZXZpZXcxB2ZkX3JlYWQAABZ3YXNpX3NuYXBzaG90X3ByZXZpZXcx"
+    "CGZkX3dyaXRlAAADAgEBBQMBAAEHEwIGbWVtb3J5AgAGX3N0YXJ0AAIKNwE1AANAQQBBEDYCAEEEQYCAAjYCAEEAQQBBAUEEEAAaQQQoAgBF"
+    "DQFBAUEAQQFBCBABGgwACws=";
+
 static bool has_no_key(void *ctx, const struct store_key *key)
 {
     (void)key;
@@ -271,10 +277,10 @@ static void announce(struct server *s, const char *host, uint16_t port)
     if (s->settings.environment == ENVIRONMENT_DEVELOPMENT &&
         store_key_each(s->program.store, has_no_key, &none, &err) == OK && none &&
         auth_key_create(s->auth, STR_LIT("first"), STR_LIT("pro"), 0, token, &err) == OK) {
-        printf("\nThe first API key, shown this once:\n  %s\n\nTry it (in the project's folder, after `make guests`):\n"
-               "  curl -H 'Authorization: Bearer %s' -F wasm=@tests/guests/out/c_echo.wasm -F input=hello "
+        printf("\nThe first API key, shown this once:\n  %s\n\nTry it, a guest that prints what it reads:\n"
+               "  base64 -d <<< %s |\n    curl -H 'Authorization: Bearer %s' -F 'wasm=@-;filename=echo.wasm' -F input=hello "
                "http://%s%s%s:%u/execute\n\n",
-               token, token, open, shown, close, port);
+               token, echo_module, token, open, shown, close, port);
     }
     fflush(stdout);
 }
