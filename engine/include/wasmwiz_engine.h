@@ -35,4 +35,10 @@ void wasmwiz_store_limits(wasmtime_store_t *store, struct wasmwiz_limits *limits
  * what this engine's own configuration compiled and a seal protected since may come here. */
 wasmtime_error_t *wasmwiz_module_open(wasm_engine_t *engine, int fd, wasmtime_module_t **ret_module);
 
+/* Turns off, by name, the proposals that have no place here, whether or not they are compiled in. */
+void wasmwiz_config_turn_off(wasm_config_t *config);
+
+/* Rust's mangled name as its author wrote it, without the hash, cut at `size`: bytes written, 0 when it is no such name. */
+size_t wasmwiz_demangle(const char *name, size_t len, char *out, size_t size);
+
 #endif

@@ -1,11 +1,12 @@
 //! Wasmtime's C API as one static library, and what that API lacks: a limiter that counts all
-//! memories of a store together and traps, and modules from an open file. See include/wasmwiz_engine.h.
+//! memories of a store together and traps, proposals off by name, modules from an open file, and the
+//! names of Rust functions as people wrote them. See include/wasmwiz_engine.h.
 
 pub use wasmtime_c_api::*;
 
 use std::fs::File;
 use std::os::fd::{FromRawFd, RawFd};
-use wasmtime::{Module, ResourceLimiter, Result, Store, format_err};
+use wasmtime::{Config, Module, ResourceLimiter, Result, Store, WasmFeatures, format_err};
 
 const REFUSED_MEMORY: u32 = 1;
 const REFUSED_TABLE: u32 = 2;
@@ -116,6 +117,48 @@ pub unsafe extern "C" fn wasmwiz_module_open(
         Err(error) => Some(Box::new(error.into())),
     }
 }
+/// # Safety
+/// `config` is live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wasmwiz_config_turn_off(config: *mut wasm_config_t) {
+    // SAFETY: wasm_config_t is repr(C) with the Config as its only field.
+    let config = unsafe { &mut *config.cast::<Config>() };
+    for feature in [
+        WasmFeatures::FUNCTION_REFERENCES,
+        WasmFeatures::GC,
+        WasmFeatures::EXCEPTIONS,
+        WasmFeatures::LEGACY_EXCEPTIONS,
+        WasmFeatures::THREADS,
+        WasmFeatures::SHARED_EVERYTHING_THREADS,
+        WasmFeatures::STACK_SWITCHING,
+        WasmFeatures::MEMORY64,
+        WasmFeatures::CUSTOM_PAGE_SIZES,
+        WasmFeatures::WIDE_ARITHMETIC,
+        WasmFeatures::COMPONENT_MODEL,
+    ] {
+        config.wasm_features(feature, false);
+    }
+}
+
+/// # Safety
+/// `name` has `len` bytes, `out` room for `size`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wasmwiz_demangle(name: *const u8, len: usize, out: *mut u8, size: usize) -> usize {
+    // SAFETY: the caller's word.
+    let (name, out) = unsafe { (std::slice::from_raw_parts(name, len), std::slice::from_raw_parts_mut(out, size)) };
+    let Some(demangled) = std::str::from_utf8(name).ok().and_then(|n| rustc_demangle::try_demangle(n).ok()) else {
+        return 0;
+    };
+    let text = format!("{demangled:#}");
+    let mut end = text.len().min(size);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    out[..end].copy_from_slice(&text.as_bytes()[..end]);
+    end
+}
+
+const _: () = assert!(size_of::<wasm_config_t>() == size_of::<Config>());
 const _: () = assert!(size_of::<wasmtime_module_t>() == size_of::<Module>());
 const _: () = assert!(size_of::<wasm_engine_t>() == size_of::<wasmtime::Engine>());
 const _: () = assert!(size_of::<wasmtime_store_t>() == size_of::<Store<WasmtimeStoreData>>());

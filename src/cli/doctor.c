@@ -69,7 +69,7 @@ int command_doctor(int argc, char **argv)
                    "             no locked memory, killed when the server dies\n");
     put_syscalls(&out, "seccomp", WALLS_SANDBOX);
     put_syscalls(&out, "compiler", WALLS_COMPILER);
-    buf_printf(&out, "\nsandboxes\n  isolation  %s\n  processes  %u (one a core), and as many for runs with fuel, on demand\n"
+    buf_printf(&out, "\nsandboxes\n  isolation  %s\n  processes  %u, and as many for runs with fuel, on demand\n"
                      "  slots      %u runs in each; this kernel's %llu memory mappings allow about %llu\n"
                      "  memory     %llu MiB for the guests of each\n",
                exec.isolation == EXEC_INLINE ? "inline: guests share the server's process" : "process", exec.sandboxes,

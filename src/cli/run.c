@@ -23,7 +23,8 @@ static const char usage[] =
     "  --seed N              decides the guest's random numbers; default 0\n"
     "  --env K=V             a variable of the guest's environment; may be repeated\n"
     "  --invoke NAME         call this export instead of _start; ARGS are its parameters\n"
-    "  --receipt FORM        text, json (one line, last on stderr) or none; default: text, after a failure only\n"
+    "  --receipt FORM        text, json (one line, last on stderr) or none; default: text, after a\n"
+    "                        failure that is no exit of the guest's own\n"
     "  --data FOLDER         keep compiled code there (DATA_DIR); without it nothing is kept\n\n"
     "exit status: the guest's own; 124 time or fuel limit, 134 trap, 137 memory or output limit,\n"
     "65 rejected before running, 64 wrong usage, 130 interrupted\n";
@@ -222,6 +223,20 @@ static void on_output(struct invocation *inv, int fd, struct str bytes)
 }
 
 /* --- the outcome -------------------------------------------------------------------------------- */
+/* A receipt for what never ran. */
+static void put_refusal(struct invocation *inv)
+{
+    const struct run_limits *limits = &inv->spec.limits;
+    struct receipt *r = &inv->receipt;
+    *r = (struct receipt){.cause = err_status(inv->failure.code) < 500 ? CAUSE_REJECTED : CAUSE_CANCELLED,
+                          .detail = err_text(&inv->failure),
+                          .compile_source = "none",
+                          .trap_code = -1,
+                          .limits = {limits->timeout_ns, limits->memory_bytes, limits->stdout_bytes, limits->stderr_bytes,
+                                     limits->fuel}};
+    memcpy(r->run_id, inv->id, sizeof r->run_id);
+}
+
 static void on_reply(struct invocation *inv)
 {
     struct run_command *c = inv->origin_data;
@@ -230,8 +245,7 @@ static void on_reply(struct invocation *inv)
         int status = err_status(inv->failure.code);
         c->exit_status = status < 500 ? EXIT_DATA : EXIT_SOFTWARE;
         if (c->form == RECEIPT_JSON)
-            inv->receipt = (struct receipt){.cause = CAUSE_REJECTED, .detail = err_text(&inv->failure), .compile_source = "none",
-                                            .trap_code = -1};
+            put_refusal(inv);
         else
             buf_printf(&text, "wasmwiz: %s - %s\n", err_code(inv->failure.code), err_text(&inv->failure));
     } else {
@@ -310,7 +324,7 @@ static enum err start_parts(struct run_command *c, struct err_info *reterr)
     c->context = (struct invoke_context){
         .loop = &c->loop, .exec = executor_attach(c->executor, &c->loop), .modules = c->modules, .metrics = &c->metrics,
         .timeout_ns = c->timeout_ns, .memory_bytes = c->memory_bytes, .stdout_bytes = c->output_bytes,
-        .stderr_bytes = c->output_bytes};
+        .stderr_bytes = MIN(s->max_stderr, c->output_bytes)};
     return OK;
 }
 

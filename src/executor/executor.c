@@ -94,7 +94,7 @@ void exec_run_finish_without_report(struct exec_run *r, enum cause cause, const 
 }
 
 /* --- placing ------------------------------------------------------------------------------------ */
-/* The sandbox with the fewest runs; one that has the module loaded may have one more. */
+/* The sandbox with the fewest runs; among equals one that has the module loaded. */
 static struct exec_channel *choose_channel(struct exec_loop *el, const struct exec_code *code)
 {
     struct executor *e = el->executor;
@@ -106,6 +106,8 @@ static struct exec_channel *choose_channel(struct exec_loop *el, const struct ex
         uint32_t index = first + (i + el->loop->index) % count;
         struct exec_channel *c = &el->channels[index];
         uint32_t score = 2 * atomic_load_explicit(&e->loads[index], memory_order_relaxed) + !exec_channel_is_loaded(c, code->id);
+        if (!atomic_load_explicit(&c->host->running, memory_order_relaxed))
+            score += UINT32_MAX / 2; /* one that is dead has the fewest runs: the last choice */
         if (score < best_score) {
             best_score = score;
             best = c;
@@ -156,9 +158,8 @@ enum err exec_start(struct exec_loop *el, const struct exec_spec *spec, const st
         return err_set(reterr, ERR_FIELD_INVALID,
                        "args: %u arguments and %u variables with %zu bytes; at most %d each and %d bytes in all are allowed",
                        spec->args_count, spec->env_count, strings, ARGS_COUNT_MAX, ARGS_BYTES_MAX);
-    uint32_t share = MAX(e->config.concurrent_max / e->loop_count, 1U);
     uint32_t queue_share = MAX(e->config.queue_max / e->loop_count, 1U);
-    if (el->running >= share && el->queued >= queue_share)
+    if (el->queued >= queue_share)
         return err_set(reterr, ERR_BUSY, "%u runs are under way and %u wait, which is all that this server takes",
                        el->running, el->queued);
     struct exec_run *r = xcalloc(1, sizeof *r);

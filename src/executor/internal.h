@@ -36,6 +36,7 @@ struct exec_run {
     uint64_t ring_end; /* where its RUN message ends in the ring */
     struct buf more_input; /* from exec_run_stdin(), not yet sent */
     bool more_eof;
+    bool more_sent; /* some of it went to a sandbox: another would not get it */
     size_t input_at;
     bool eof_sent;
     uint64_t stdin_window;

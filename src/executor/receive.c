@@ -38,7 +38,11 @@ static bool on_absent(struct exec_channel *c, struct exec_run *r)
 {
     /* It never started there, so it may be sent again. */
     exec_channel_forget_loaded(c);
-    if (++r->tries >= LOAD_TRIES) {
+    if (r->cancel_wanted) { /* the word of it went the same way */
+        exec_run_finish_without_report(r, CAUSE_CANCELLED, "it was cancelled before it started");
+        return true;
+    }
+    if (r->more_sent || ++r->tries >= LOAD_TRIES) {
         exec_run_finish_without_report(r, CAUSE_SANDBOX_CRASHED,
                               c->load_text[0] ? c->load_text : "the sandbox could not load the compiled module");
         return true;
@@ -56,7 +60,7 @@ static bool on_message(struct exec_channel *c, const void *payload, size_t len)
     if (m.head.type == MESSAGE_LOADED) {
         if (!m.loaded.ok) {
             snprintf(c->load_text, sizeof c->load_text, "%.*s", STR_FMT(data));
-            LOG_WARN("module not loaded", LOG_STR("reason", data));
+            LOG_WARN("module not loaded", LOG_CSTR("reason", c->load_text)); /* the ring may change any time */
         }
         return true;
     }

@@ -123,10 +123,12 @@ static bool send_stdin(struct exec_channel *c, struct exec_run *r)
         ring_publish(&c->to, sizeof *m + len);
         r->stdin_window -= len;
         r->eof_sent = last;
-        if (from_spec)
+        if (from_spec) {
             r->input_at += len;
-        else
+        } else {
+            r->more_sent |= len > 0;
             buf_consume(&r->more_input, len);
+        }
     }
     return true;
 }

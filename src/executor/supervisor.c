@@ -113,7 +113,10 @@ static void on_distress_closed(uv_handle_t *handle)
 
 static void start_process(struct supervisor *s, struct sandbox_host *h);
 
-static void replace(struct supervisor *s, struct sandbox_host *old)
+/* Puts a new host in the place of a dead one, and starts its process unless it has to `pause`: then the watch does that
+ * later. Drops the supervisor's reference on the old one, unless there is no descriptor for a new one: then the watch
+ * tries again. */
+static void replace(struct supervisor *s, struct sandbox_host *old, bool pause)
 {
     struct err_info err = {0};
     struct sandbox_host *fresh;
@@ -122,14 +125,12 @@ static void replace(struct supervisor *s, struct sandbox_host *old)
         return;
     }
     s->hosts[old->index] = fresh;
-    uint64_t lived_ms = (clock_now_ns() - old->started_ns) / NS_PER_MS;
-    if (atomic_load(&s->wanted[old->index])) {
-        if (lived_ms < CRASH_LOOP_MS && atomic_load(&s->died) > 2 * s->count)
-            fresh->started_ns = clock_now_ns(); /* it dies at once: the watch starts it, after a pause */
-        else
-            start_process(s, fresh);
-    }
+    if (pause)
+        fresh->started_ns = clock_now_ns();
+    else
+        start_process(s, fresh);
     s->ops->replaced(s->ctx, old, fresh);
+    sandbox_host_unref(old);
 }
 
 static void on_process_exit(uv_process_t *process, int64_t status, int signal_number)
@@ -145,8 +146,8 @@ static void on_process_exit(uv_process_t *process, int64_t status, int signal_nu
         atomic_fetch_add(&s->died, 1);
         LOG_ERROR("sandbox died", LOG_U64("sandbox", h->index), LOG_I64("pid", process->pid), LOG_I64("status", status),
                   LOG_I64("signal", signal_number), LOG_STR("last_words", str_make(h->distress_text, len)));
-        replace(s, h);
-        sandbox_host_unref(h); /* the supervisor's */
+        bool dies_at_once = clock_now_ns() - h->started_ns < CRASH_LOOP_MS * NS_PER_MS;
+        replace(s, h, dies_at_once && atomic_load(&s->died) > 2 * s->count);
     }
     uv_close((uv_handle_t *)&h->distress, on_distress_closed);
     uv_close((uv_handle_t *)process, on_process_closed);
@@ -225,10 +226,8 @@ static void on_watch(uv_timer_t *timer)
     for (uint32_t i = 0; i < s->count; i++) {
         struct sandbox_host *h = s->hosts[i];
         if (!h->running) {
-            if (atomic_load(&s->wanted[i]) && h->started_ns && now - h->started_ns > CRASH_LOOP_PAUSE_MS * NS_PER_MS) {
-                replace(s, h);
-                sandbox_host_unref(h);
-            }
+            if (atomic_load(&s->wanted[i]) && h->started_ns && now - h->started_ns > CRASH_LOOP_PAUSE_MS * NS_PER_MS)
+                replace(s, h, false);
             continue;
         }
         uint64_t turns = atomic_load_explicit(&h->area.control->turns, memory_order_relaxed);

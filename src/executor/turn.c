@@ -56,7 +56,7 @@ static void on_prepare(uv_prepare_t *prepare)
     if (!busy && el->running) {
         set_sleeps(el, 1);
         for (uint32_t i = 0; i < el->channel_count; i++)
-            busy |= ring_has_more(&el->channels[i].from);
+            busy |= !el->channels[i].broken && ring_has_more(&el->channels[i].from);
     }
     if (el->inline_loop)
         busy |= sandbox_loop_has_messages(el->inline_loop);
@@ -97,15 +97,15 @@ static void on_sweep(uv_timer_t *timer)
     /* The oldest is first. From the front each time: telling one that it is over may start another. */
     while (!list_is_empty(&el->queue)) {
         struct exec_run *r = LIST_ENTRY(el->queue.next, struct exec_run, link);
-        if (now - r->queued_ns < el->executor->config.queue_timeout_ns)
-            break;
+        if (now < r->queued_ns + el->executor->config.queue_timeout_ns)
+            break; /* as it must for one that came after `now` was read */
         exec_run_finish_without_report(r, CAUSE_CANCELLED, "no sandbox had room for it in time; it was not started");
     }
     for (uint32_t i = 0; i < el->channel_count; i++)
         LIST_EACH(link, &el->channels[i].runs)
         {
             struct exec_run *r = LIST_ENTRY(link, struct exec_run, link);
-            if (el->channels[i].host && now - r->sent_ns > r->spec.limits.timeout_ns + OVERDUE_GRACE_NS) {
+            if (el->channels[i].host && now > r->sent_ns + r->spec.limits.timeout_ns + OVERDUE_GRACE_NS) {
                 supervisor_kill(el->channels[i].host, "a run in it is far past its deadline");
                 break;
             }
@@ -137,6 +137,8 @@ void exec_loop_stop_turns(struct exec_loop *el)
         uv_close((uv_handle_t *)&el->inline_wake, NULL);
         sandbox_loop_free(TAKE(el->inline_loop));
         area_done(&el->inline_area);
+        for (; el->inline_fd_count; el->inline_fd_count--, el->inline_fd_first++)
+            close(el->inline_fds[el->inline_fd_first % LENGTH_OF(el->inline_fds)]);
     }
 }
 
@@ -190,13 +192,14 @@ static void on_replaced(struct loop_post *post)
     uint64_t taken = atomic_load(&c->area->channel_controls[el->loop->index].to_sandbox.read);
     struct list lost;
     list_init(&lost);
-    for (struct list *link; (link = list_pop_front(&c->runs));) {
-        struct exec_run *r = LIST_ENTRY(link, struct exec_run, link);
+    while (!list_is_empty(&c->runs)) { /* from the last: each goes to the head of the queue */
+        struct exec_run *r = LIST_ENTRY(c->runs.prev, struct exec_run, link);
+        list_remove(&r->link);
         list_remove(&r->pending_link);
-        if (r->ring_end > taken && r->tries++ == 0 && !r->cancel_wanted)
+        if (r->ring_end > taken && r->tries++ == 0 && !r->more_sent && !r->cancel_wanted)
             exec_run_put_back(r);
         else
-            list_push_back(&lost, link);
+            list_push_front(&lost, &r->link);
     }
     exec_channel_close(c);
     exec_channel_open(c, p->fresh);

@@ -178,7 +178,8 @@ static void load_env_file(struct settings *s, struct buf *errors)
         if (value.len >= 2 && (value.p[0] == '"' || value.p[0] == '\'') && value.p[value.len - 1] == value.p[0])
             value = str_make(value.p + 1, value.len - 2);
         const struct row *row = row_by_variable(name);
-        if (row && !getenv(row->variable))
+        const char *set = row ? getenv(row->variable) : NULL;
+        if (row && !(set && set[0]))
             take(s, row, "in .env", value, errors);
     }
 }

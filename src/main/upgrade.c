@@ -162,6 +162,19 @@ void upgrade_write_pid(const char *data_dir)
     fclose(f);
 }
 
+/* The number may have gone to another program since. */
+static bool is_wasmwiz(int pid)
+{
+    char path[64], name[32] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    bool ok = fgets(name, sizeof name, f) && strcmp(name, "wasmwiz\n") == 0;
+    fclose(f);
+    return ok;
+}
+
 int upgrade_read_pid(const char *data_dir)
 {
     char path[4200];
@@ -170,8 +183,16 @@ int upgrade_read_pid(const char *data_dir)
     FILE *f = fopen(path, "re");
     if (!f)
         return 0;
-    if (fscanf(f, "%d", &pid) != 1 || pid < 2)
+    if (fscanf(f, "%d", &pid) != 1 || pid < 2 || !is_wasmwiz(pid))
         pid = 0;
     fclose(f);
     return pid;
+}
+
+void upgrade_remove_pid(const char *data_dir)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/wasmwiz.pid", data_dir);
+    if (upgrade_read_pid(data_dir) == (int)getpid()) /* a successor's stays */
+        unlink(path);
 }

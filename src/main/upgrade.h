@@ -27,7 +27,9 @@ void upgrade_remember(char **argv);
 
 /* Writes this process's id to DATA_DIR/wasmwiz.pid, for `wasmwiz upgrade`. */
 void upgrade_write_pid(const char *data_dir);
-/* The id that stands there; 0: none. */
+/* The id that stands there; 0: none, or no process of this program has it any more. */
 int upgrade_read_pid(const char *data_dir);
+/* Removes the file if it names this process. */
+void upgrade_remove_pid(const char *data_dir);
 
 #endif

@@ -112,7 +112,10 @@ static void put_trap(struct buf *out, const struct receipt *r)
         else
             buf_puts(out, "null");
         put_u64(out, "index", f->function_index);
-        put_u64(out, "offset", f->offset);
+        if (f->offset == UINT64_MAX)
+            buf_puts(out, ",\"offset\":null");
+        else
+            put_u64(out, "offset", f->offset);
         buf_putc(out, '}');
     }
     buf_puts(out, "]}");
@@ -174,7 +177,8 @@ void receipt_put_text(struct buf *out, const struct receipt *r)
             put_visible(out, r->frames[i].function);
         else
             buf_put_u64(out, r->frames[i].function_index);
-        buf_printf(out, " (offset 0x%llx)", (unsigned long long)r->frames[i].offset);
+        if (r->frames[i].offset != UINT64_MAX)
+            buf_printf(out, " (offset 0x%llx)", (unsigned long long)r->frames[i].offset);
     }
     buf_printf(out, "\n  time %.3f ms of %llu ms, cpu %.3f ms, memory %.1f MiB of %.1f MiB, stdout %llu, stderr %llu bytes",
                (double)r->duration_ns / 1e6, (unsigned long long)(r->limits.timeout_ns / NS_PER_MS),

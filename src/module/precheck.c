@@ -206,7 +206,7 @@ MUST_CHECK static enum err read_global_type(struct pass *p)
 
 MUST_CHECK static enum err read_types(struct pass *p)
 {
-    enum err e = read_count(p, "types", p->limits->types, 3, &p->facts.types);
+    enum err e = read_count(p, "types", p->limits->types, 2, &p->facts.types);
     for (uint32_t i = 0; !e && i < p->facts.types; i++) {
         uint8_t form, type;
         if ((e = read_byte(p, "a type", &form)))

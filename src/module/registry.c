@@ -98,6 +98,12 @@ static void forget(struct modules *ms, struct entry *e)
     free(e);
 }
 
+static bool is_worth_remembering(enum err e)
+{
+    return e == ERR_NOT_WASM || e == ERR_MODULE_INVALID || e == ERR_MODULE_REJECTED || e == ERR_COMPILE_LIMIT ||
+           e == ERR_MODULE_TOO_LARGE;
+}
+
 static void fill_wait(struct modules *ms, struct entry *e, struct module_wait *w, enum module_source source)
 {
     w->err = e->state == ENTRY_READY ? OK : e->refusal.code;
@@ -108,7 +114,7 @@ static void fill_wait(struct modules *ms, struct entry *e, struct module_wait *w
         w->module = e->module;
         atomic_fetch_add(&w->module->refs, 1);
     } else {
-        ms->stats.refused++;
+        ms->stats.refused += is_worth_remembering(e->refusal.code);
     }
 }
 
@@ -117,12 +123,6 @@ static void deliver(struct loop_post *post)
 {
     struct module_wait *w = CONTAINER_OF(post, struct module_wait, post);
     w->ready(w);
-}
-
-static bool is_worth_remembering(enum err e)
-{
-    return e == ERR_NOT_WASM || e == ERR_MODULE_INVALID || e == ERR_MODULE_REJECTED || e == ERR_COMPILE_LIMIT ||
-           e == ERR_MODULE_TOO_LARGE;
 }
 
 static struct module *publish(struct modules *ms, struct entry *e)

@@ -21,13 +21,16 @@ uint32_t engine_pool_tables(const struct engine_config *config)
     return config->slots + 2 * EXTRA_SLOTS;
 }
 
+uint64_t engine_pool_data_bytes(const struct engine_config *config)
+{
+    return (uint64_t)config->slots * FIBER_STACK_BYTES +
+           (uint64_t)engine_pool_tables(config) * ENGINE_TABLE_ELEMENTS_MAX * sizeof(void *);
+}
+
 static void set_proposals(wasm_config_t *c)
 {
+    wasmwiz_config_turn_off(c);
     wasmtime_config_shared_memory_set(c, false);
-    wasmtime_config_wasm_memory64_set(c, false);
-    wasmtime_config_wasm_stack_switching_set(c, false);
-    wasmtime_config_wasm_custom_page_sizes_set(c, false);
-    wasmtime_config_wasm_wide_arithmetic_set(c, false);
     wasmtime_config_gc_support_set(c, false);
     wasmtime_config_wasm_multi_memory_set(c, true);
     wasmtime_config_wasm_tail_call_set(c, true);
@@ -50,7 +53,6 @@ static void set_pool(wasm_config_t *c, const struct engine_config *config)
     wasmtime_pooling_allocation_config_max_memory_size_set(p, config->memory_max_bytes);
     wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(p, KEEP_RESIDENT_BYTES);
     wasmtime_pooling_allocation_config_table_keep_resident_set(p, TABLE_KEEP_RESIDENT_BYTES);
-    wasmtime_pooling_allocation_config_async_stack_keep_resident_set(p, 0);
     wasmtime_pooling_allocation_strategy_set(c, p);
     wasmtime_pooling_allocation_config_delete(p);
 }

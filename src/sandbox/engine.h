@@ -37,6 +37,8 @@ void engine_free(struct engine *e); /* takes NULL */
 /* Memories and tables that the pool holds in all, for admission. */
 uint32_t engine_pool_memories(const struct engine_config *config);
 uint32_t engine_pool_tables(const struct engine_config *config);
+/* Address space that the pool maps writable for stacks and tables, used or not. */
+uint64_t engine_pool_data_bytes(const struct engine_config *config);
 
 /* Compiles `wasm` (binary) to native code for an engine of the same `fuel`. ERR_MODULE_INVALID with the validator's
  * sentence. *ret_code is freed with wasm_byte_vec_delete(). Takes as long as it takes: for the compiler process. */

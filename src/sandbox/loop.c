@@ -41,7 +41,7 @@ struct sandbox_loop {
     uint32_t runs, slots_used, memories_used, tables_used;
     uint64_t pool_now;
 
-    struct guest_module *modules[1 << TABLE_BITS]; /* open addressing would need deletions: chains by index */
+    struct guest_module *modules[1 << TABLE_BITS]; /* open addressing; module_remove() closes gaps */
     uint32_t module_count;
     uint64_t uses;
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "sandbox/area.h"
 #include "sandbox/walls.h"
 
@@ -54,11 +55,18 @@ bool process_receive_fds(int socket, int *ret_fds, int count)
     if (got != 1)
         return false;
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-        c->cmsg_len != CMSG_LEN((size_t)count * sizeof(int)))
+    if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
         return false;
-    memcpy(ret_fds, CMSG_DATA(c), (size_t)count * sizeof(int));
-    return true;
+    if (c->cmsg_len == CMSG_LEN((size_t)count * sizeof(int))) {
+        memcpy(ret_fds, CMSG_DATA(c), (size_t)count * sizeof(int));
+        return true;
+    }
+    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) { /* not what was asked for */
+        int fd;
+        memcpy(&fd, (char *)c + at, sizeof fd);
+        close(fd);
+    }
+    return false;
 }
 
 /* --- the sandbox -------------------------------------------------------------------------------- */
@@ -154,7 +162,7 @@ int sandbox_process_main(int argc, char **argv)
     struct ring_reader from[AREA_CHANNELS_MAX];
     struct ring_writer to[AREA_CHANNELS_MAX];
     static const struct sandbox_channel_ops ops = {.take_fd = take_fd, .notify = notify};
-    struct walls_limits limits = {.data_bytes = config.pool_max_bytes + ENGINE_DATA_BYTES,
+    struct walls_limits limits = {.data_bytes = config.pool_max_bytes + engine_pool_data_bytes(&config.engine) + ENGINE_DATA_BYTES,
                                   .keep_fds = SANDBOX_FD_CHANNELS + 2 * (int)channels};
     if (walls_raise(&limits, &err) || area_attach(&p.area, SANDBOX_FD_AREA, channels, &err))
         return fail(&err);
@@ -175,6 +183,8 @@ int sandbox_process_main(int argc, char **argv)
             fprintf(stderr, "a channel carried nonsense\n");
             return 70;
         }
+        if (turn == SANDBOX_IDLE && sandbox_loop_runs(p.loop)) /* its turns are the front's sign that it lives */
+            wake_ns = MIN(wake_ns, clock_now_ns() + NS_PER_S);
         if (turn == SANDBOX_IDLE)
             area_wait_doorbell(&p.area, wake_ns, has_messages, &p);
     }

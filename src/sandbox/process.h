@@ -13,11 +13,12 @@ enum { SANDBOX_FD_AREA = 3, SANDBOX_FD_CHANNELS = 4, SANDBOX_ARGS = 9 };
 void sandbox_process_args(const struct sandbox_loop_config *config, uint32_t channels, const char *program,
                           char *ret_args[static SANDBOX_ARGS + 1]);
 
-/* Serves until the front goes away. `probe`: raise the walls, try them, print, and end. Returns the exit status. */
+/* Serves until the front goes away. Returns the exit status. */
 int sandbox_process_main(int argc, char **argv);
+/* Raises the walls, tries them, prints what was refused; the exit status says whether all was. */
 int sandbox_process_probe(void);
 
-/* Descriptors of a compiler: 2 distress, 3 a socket. It takes one job: a byte and two descriptors (wasm to read, code
+/* Descriptor 3 of a compiler is a socket, 0 to 2 are nothing. It takes one job: a byte and two descriptors (wasm to read, code
  * to write), answers with a struct compile_answer, and ends: what one module did to it, the next can't feel. */
 enum { COMPILER_FD_SOCKET = 3 };
 struct compile_answer {

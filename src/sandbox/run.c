@@ -32,6 +32,7 @@ struct guest_module *guest_module_open(struct engine *e, uint64_t id, int fd, ch
     m->id = id;
     m->module = module;
     m->has_initialize = exports_function(module, "_initialize");
+    m->has_start = exports_function(module, "_start");
     error = wasmtime_linker_instantiate_pre(e->linker, module, &m->pre);
     if (error) {
         m->pre = NULL;
@@ -235,6 +236,11 @@ static bool make_store(struct run *r)
 {
     if (!r->module->pre) {
         reject(r, "%s", r->module->rejected);
+        return false;
+    }
+    /* Before anything of the guest runs, its start function included. */
+    if (strcmp(r->entry, "_start") == 0 ? !r->module->has_start : !exports_function(r->module->module, r->entry)) {
+        reject(r, "the module exports no function \"%s\"", r->entry);
         return false;
     }
     r->store = wasmtime_store_new(r->engine->engine, r, NULL);
@@ -448,8 +454,11 @@ static void collect_frames(struct run *r)
         *f = (struct trap_frame){.function_index = wasm_frame_func_index(frames.data[i]),
                                  .offset = wasm_frame_module_offset(frames.data[i])};
         if (name) {
-            f->name_bytes = (uint32_t)MIN(name->size, (size_t)MESSAGE_NAME_MAX);
-            memcpy(f->name, name->data, f->name_bytes);
+            f->name_bytes = (uint32_t)wasmwiz_demangle(name->data, name->size, f->name, MESSAGE_NAME_MAX);
+            if (!f->name_bytes) {
+                f->name_bytes = (uint32_t)MIN(name->size, (size_t)MESSAGE_NAME_MAX);
+                memcpy(f->name, name->data, f->name_bytes);
+            }
         }
     }
     r->report.frame_count = count;
@@ -562,6 +571,7 @@ enum run_progress run_poll(struct run *r)
         /* A guest that is in its code meets the tick at its next loop or call, and its trace with it. */
         if (!r->store) {
             r->cause = r->cancelled ? CAUSE_CANCELLED : CAUSE_DEADLINE;
+            r->report.run_ns = r->started_ns ? before - r->started_ns : 0;
             return end(r);
         }
         wasmtime_engine_increment_epoch(r->engine->engine);

@@ -21,7 +21,7 @@ struct guest_module {
     wasmtime_instance_pre_t *pre; /* NULL: `rejected` says why it can't be linked */
     uint32_t memories;
     uint32_t tables;
-    bool has_initialize;
+    bool has_initialize, has_start;
     uint32_t runs; /* that use it now */
     uint64_t last_used;
     char rejected[MESSAGE_TEXT_MAX];

@@ -111,8 +111,8 @@ static enum err raise_rlimits(const struct walls_limits *limits, struct err_info
         ok = ok && limit(RLIMIT_DATA, limits->data_bytes);
     if (limits->file_bytes)
         ok = ok && limit(RLIMIT_FSIZE, limits->file_bytes);
-    if (limits->cpu_seconds)
-        ok = ok && limit(RLIMIT_CPU, limits->cpu_seconds);
+    if (limits->cpu_seconds) /* the soft limit's SIGXCPU says why; at the hard one it would be SIGKILL */
+        ok = ok && setrlimit(RLIMIT_CPU, &(struct rlimit){limits->cpu_seconds, limits->cpu_seconds + 1}) == 0;
     return ok ? OK : err_set(reterr, ERR_INTERNAL, "a resource limit could not be set: %s", strerror(errno));
 }
 
