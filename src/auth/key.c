@@ -10,7 +10,8 @@
 #include "auth/cache.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "store/store.h"
+#include "store/keys.h"
+#include "store/users.h"
 
 enum {
     TOKEN_LENGTH = AUTH_TOKEN_BYTES - 1,
@@ -179,7 +180,7 @@ enum auth_answer auth_key_cached(struct auth *a, struct str token, struct auth_k
     return answer;
 }
 
-static struct auth_key *make_key(const struct store_key *row)
+static struct auth_key *make_key(const struct store_key *row, const struct store_tier *tier)
 {
     struct auth_key *key = xcalloc(1, sizeof *key);
     atomic_init(&key->refs, 1);
@@ -187,6 +188,9 @@ static struct auth_key *make_key(const struct store_key *row)
     snprintf(key->name, sizeof key->name, "%s", row->name);
     snprintf(key->tier, sizeof key->tier, "%s", row->tier);
     key->expires_ns = row->expires_ns;
+    key->per_minute = (uint32_t)MIN(tier->per_minute, UINT32_MAX);
+    key->per_day = (uint32_t)MIN(tier->per_day, UINT32_MAX);
+    key->concurrency = (uint32_t)MIN(tier->concurrency, UINT32_MAX);
     return key;
 }
 
@@ -224,13 +228,16 @@ enum err auth_key_find(struct auth *a, struct str token, struct auth_key **ret_k
     unlock(a);
 
     struct store_key row;
+    struct store_tier tier;
     enum err e = store_key_by_hash(a->store, mac, &row, reterr);
+    if (!e)
+        e = store_tier_get(a->store, row.tier, &tier, reterr);
     if (e && e != ERR_NOT_FOUND)
         return e;
     CLEANUP(auth_key_unrefp) struct auth_key *key = NULL;
     if (!e && CRYPTO_memcmp(row.hash, mac, sizeof mac) == 0 && !row.revoked_ns &&
         !has_expired(row.expires_ns))
-        key = make_key(&row);
+        key = make_key(&row, &tier);
     remember(a, mac, key, generation);
     if (!key)
         return unauthorized(reterr);

@@ -17,8 +17,9 @@ struct auth_key {
     atomic_uint refs;
     char id[17];
     char name[65];
-    char tier[8];
+    char tier[17];
     uint64_t expires_ns; /* wall, 0 = never */
+    uint32_t per_minute, per_day, concurrency; /* executions that its tier allows; 0 = no such limit */
 };
 struct auth_key *auth_key_ref(struct auth_key *key);
 void auth_key_unref(struct auth_key *key);   /* takes NULL */

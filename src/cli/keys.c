@@ -1,9 +1,9 @@
-/* `wasmwiz keys`: API keys in the store of DATA_DIR. */
+/* `wasmwiz keys`: API keys in the database. */
 #include "auth/key.h"
 #include "base/clock.h"
 #include "main/commands.h"
 #include "main/parts.h"
-#include "store/store.h"
+#include "store/keys.h"
 
 static const char usage[] =
     "usage: wasmwiz keys create --name NAME [--tier free|basic|pro] [--expires 30d]\n"
@@ -84,13 +84,13 @@ static bool parse(int argc, char **argv, struct request *r)
 
 static enum err carry_out(const struct request *r, const struct settings *s, struct err_info *reterr)
 {
-    char path[4200], token[AUTH_TOKEN_BYTES];
+    char path[PARTS_PATH_BYTES], token[AUTH_TOKEN_BYTES];
     CLEANUP(freep) char *salt = NULL;
     struct store *store = NULL;
-    snprintf(path, sizeof path, "%s/wasmwiz.db", s->data_dir);
+    struct store_config config = parts_store_config(s, path);
     enum err e = parts_make_folder(s->data_dir, reterr);
     if (!e)
-        e = store_open(path, &store, reterr);
+        e = store_open_with(&config, &store, reterr);
     if (e)
         return e;
     if (strcmp(r->verb, "list") == 0) {

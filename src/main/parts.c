@@ -73,6 +73,19 @@ void parts_raise_limits(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+struct store_config parts_store_config(const struct settings *s, char path[static PARTS_PATH_BYTES])
+{
+    snprintf(path, PARTS_PATH_BYTES, "sqlite:%s/wasmwiz.db", s->data_dir);
+    return (struct store_config){
+        .url = s->database_url[0] ? s->database_url : path,
+        .replica_url = s->database_replica_url,
+        .pool_min = (uint32_t)s->database_pool_min,
+        .pool_max = (uint32_t)s->database_pool_max,
+        .timeout_ns = s->database_timeout,
+        .lifetime_ns = s->database_lifetime,
+    };
+}
+
 enum err parts_make_folder(const char *path, struct err_info *reterr)
 {
     CLEANUP(freep) char *copy = xstrdup(path);

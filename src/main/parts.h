@@ -5,10 +5,14 @@
 #include "executor/executor.h"
 #include "main/settings.h"
 #include "module/module.h"
+#include "store/store.h"
 
 /* Cores that this process may use, at least 1. */
 uint32_t parts_cores(void);
 struct exec_config parts_exec_config(const struct settings *s);
+enum { PARTS_PATH_BYTES = 4200 };
+/* The database of the settings; `path` is room for the default one, and the strings are lent by it and by `s`. */
+struct store_config parts_store_config(const struct settings *s, char path[static PARTS_PATH_BYTES]);
 /* Folders and the seal's key are the caller's to fill. */
 struct modules_config parts_modules_config(const struct settings *s);
 /* Lets this process open as many descriptors as the system allows, and ignore broken pipes. */

@@ -1,103 +1,50 @@
-/* The embedded backend: SQLite in WAL mode. One connection a store, guarded by a mutex of its own: the work
- * is short, and writers to one file wait for each other anyway. Other processes have the same file open;
- * SQLite's file locks and the busy timeout keep peace with them. */
-#include "store/store.h"
+/* The embedded backend: SQLite in WAL mode. A store has one connection that writes and a few that read;
+ * other processes may have the same file open, and SQLite's file locks and the busy timeout keep peace
+ * with them. */
+#include "store/driver.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 
-enum { BUSY_TIMEOUT_MS = 5000, BUSY_PAUSE_US = 5000 };
+enum { BUSY_PAUSE_US = 5000 };
 
-/* Every statement is prepared once, when the store is opened. */
-#define KEY_COLUMNS "id, name, prefix, tier, hash, created_ns, expires_ns, revoked_ns"
-#define STATEMENTS(STATEMENT)                                                                                \
-    STATEMENT(KEY_INSERT, "INSERT INTO api_keys (" KEY_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")  \
-    STATEMENT(KEY_BY_HASH, "SELECT " KEY_COLUMNS " FROM api_keys WHERE hash = ?1")                           \
-    /* A name may look like an id: the key with that id goes first. */                                       \
-    STATEMENT(KEY_REVOKE, "UPDATE api_keys SET revoked_ns = ?2 WHERE rowid = (SELECT rowid FROM api_keys"    \
-                          " WHERE (id = ?1 OR name = ?1) AND revoked_ns = 0 ORDER BY id = ?1 DESC LIMIT 1)") \
-    STATEMENT(KEY_EACH, "SELECT " KEY_COLUMNS " FROM api_keys ORDER BY created_ns DESC, rowid DESC")         \
-    STATEMENT(DATA_VERSION, "PRAGMA data_version")                                                           \
-    STATEMENT(PING, "SELECT max(version) FROM schema_migrations")
-
-enum statement {
-#define STATEMENT(name, sql) name,
-    STATEMENTS(STATEMENT)
-#undef STATEMENT
-        STATEMENT_COUNT
+struct statement {
+    sqlite3_stmt *q;               /* NULL: not prepared yet */
+    int places[STORE_COLUMNS_MAX]; /* of $1, $2, ... */
 };
 
-static const char *const statement_sql[] = {
-#define STATEMENT(name, sql) [name] = sql,
-    STATEMENTS(STATEMENT)
-#undef STATEMENT
-};
-
-/* The schema, one step after the other: a step that was released is never changed, a new one is appended. */
-static const char *const migrations[] = {
-    "CREATE TABLE api_keys ("
-    "  id TEXT NOT NULL PRIMARY KEY CHECK (length(id) = 16),"
-    "  name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 64),"
-    "  prefix TEXT NOT NULL,"
-    "  tier TEXT NOT NULL,"
-    "  hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),"
-    "  created_ns INTEGER NOT NULL,"
-    "  expires_ns INTEGER NOT NULL," /* 0 = never, as the next */
-    "  revoked_ns INTEGER NOT NULL"
-    ") STRICT;"
-    "CREATE UNIQUE INDEX api_keys_live_name ON api_keys (name) WHERE revoked_ns = 0;",
-};
-
-struct store {
-    pthread_mutex_t lock; /* guards all that follows */
+struct connection {
+    struct store_conn conn;
     sqlite3 *db;
-    sqlite3_stmt *statements[STATEMENT_COUNT];
+    struct statement statements[SQL_COUNT];
 };
+
+static struct connection *of(struct store_conn *conn)
+{
+    return CONTAINER_OF(conn, struct connection, conn);
+}
 
 /* The connection's last failure: what was tried, SQLite's reason, and the system's where there is one. */
-MUST_CHECK static enum err down(struct store *s, const char *doing, struct err_info *reterr)
+MUST_CHECK static enum err down(struct connection *c, const char *doing, struct err_info *reterr)
 {
-    int code = sqlite3_extended_errcode(s->db), kind = code & 0xff;
-    errno = kind == SQLITE_CANTOPEN || kind == SQLITE_IOERR ? sqlite3_system_errno(s->db) : 0;
+    int code = sqlite3_extended_errcode(c->db), kind = code & 0xff;
+    errno = kind == SQLITE_CANTOPEN || kind == SQLITE_IOERR ? sqlite3_system_errno(c->db) : 0;
     if (errno)
-        return err_set(reterr, ERR_STORE_DOWN, "%s: %s (SQLite code %d, %m)", doing, sqlite3_errmsg(s->db),
+        return err_set(reterr, ERR_STORE_DOWN, "%s: %s (SQLite code %d, %m)", doing, sqlite3_errmsg(c->db),
                        code);
-    return err_set(reterr, ERR_STORE_DOWN, "%s: %s (SQLite code %d)", doing, sqlite3_errmsg(s->db), code);
+    return err_set(reterr, ERR_STORE_DOWN, "%s: %s (SQLite code %d)", doing, sqlite3_errmsg(c->db), code);
 }
 
-static void unlockp(struct store **s)
+/* --- opening --- */
+
+MUST_CHECK static enum err run(struct connection *c, const char *sql, const char *doing,
+                               struct err_info *reterr)
 {
-    int failed = pthread_mutex_unlock(&(*s)->lock);
-    WW_ASSERT(!failed);
-}
-
-static struct store *lock(struct store *s)
-{
-    int failed = pthread_mutex_lock(&s->lock);
-    WW_ASSERT(!failed);
-    return s;
-}
-
-/* A prepared statement at work: reset and without its values when the scope ends. */
-static void statement_done(sqlite3_stmt **statement)
-{
-    sqlite3_reset(*statement);
-    sqlite3_clear_bindings(*statement);
-}
-
-#define LOCKED(s) CLEANUP(unlockp) UNUSED struct store *locked_ = lock(s)
-#define STATEMENT_OF(s, name) CLEANUP(statement_done) sqlite3_stmt *q = (s)->statements[name]
-
-/* Opening. */
-
-MUST_CHECK static enum err run(struct store *s, const char *sql, const char *doing, struct err_info *reterr)
-{
-    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? OK : down(s, doing, reterr);
+    return sqlite3_exec(c->db, sql, NULL, NULL, NULL) == SQLITE_OK ? OK : down(c, doing, reterr);
 }
 
 static int take_is_wal(void *ctx, int columns, char **values, char **names)
@@ -108,13 +55,13 @@ static int take_is_wal(void *ctx, int columns, char **values, char **names)
 }
 
 /* Turning a new file to WAL gives "busy" at once when another process does the same, whatever the timeout. */
-MUST_CHECK static enum err turn_to_wal(struct store *s, struct err_info *reterr)
+MUST_CHECK static enum err turn_to_wal(struct connection *c, uint64_t timeout_ns, struct err_info *reterr)
 {
-    uint64_t deadline = clock_now_ns() + BUSY_TIMEOUT_MS * NS_PER_MS;
+    uint64_t deadline = clock_now_ns() + timeout_ns;
     bool is_wal = false;
-    while (sqlite3_exec(s->db, "PRAGMA journal_mode = WAL", take_is_wal, &is_wal, NULL) != SQLITE_OK) {
-        if ((sqlite3_errcode(s->db) & 0xff) != SQLITE_BUSY || clock_now_ns() > deadline)
-            return down(s, "turning the database to WAL mode", reterr);
+    while (sqlite3_exec(c->db, "PRAGMA journal_mode = WAL", take_is_wal, &is_wal, NULL) != SQLITE_OK) {
+        if ((sqlite3_errcode(c->db) & 0xff) != SQLITE_BUSY || clock_now_ns() > deadline)
+            return down(c, "turning the database to WAL mode", reterr);
         usleep(BUSY_PAUSE_US);
     }
     if (!is_wal)
@@ -123,246 +70,197 @@ MUST_CHECK static enum err turn_to_wal(struct store *s, struct err_info *reterr)
     return OK;
 }
 
-static int take_number(void *ctx, int columns, char **values, char **names)
-{
-    (void)columns, (void)names;
-    uint64_t *number = ctx;
-    return values[0] && !str_to_u64(str_of(values[0]), INT64_MAX, number);
-}
-
-/* Between BEGIN and COMMIT. */
-MUST_CHECK static enum err migrate_locked(struct store *s, struct err_info *reterr)
-{
-    uint64_t have = 0;
-    enum err e = run(s,
-                     "CREATE TABLE IF NOT EXISTS schema_migrations"
-                     " (version INTEGER PRIMARY KEY, applied_ns INTEGER NOT NULL) STRICT",
-                     "making the table of migrations", reterr);
-    if (e)
-        return e;
-    if (sqlite3_exec(s->db, "SELECT max(version) FROM schema_migrations", take_number, &have, NULL) !=
-        SQLITE_OK)
-        return down(s, "reading the version of the schema", reterr);
-    if (have > LENGTH_OF(migrations))
-        return err_set(reterr, ERR_STORE_DOWN,
-                       "it has schema version %llu, this program knows none above %zu: use a newer program",
-                       (unsigned long long)have, LENGTH_OF(migrations));
-    for (uint64_t i = have; !e && i < LENGTH_OF(migrations); i++) {
-        char note[128];
-        snprintf(note, sizeof note, "INSERT INTO schema_migrations VALUES (%llu, %llu)",
-                 (unsigned long long)i + 1, (unsigned long long)clock_wall_ns());
-        e = run(s, migrations[i], "migrating the schema", reterr);
-        if (!e)
-            e = run(s, note, "noting a migration", reterr);
-    }
-    return e;
-}
-
-MUST_CHECK static enum err migrate(struct store *s, struct err_info *reterr)
-{
-    /* IMMEDIATE: of several processes that start at once, one migrates and the others wait for it. */
-    enum err e = run(s, "BEGIN IMMEDIATE", "locking the database", reterr);
-    if (e)
-        return e;
-    e = migrate_locked(s, reterr);
-    /* On a failure the connection is closed, which rolls back. */
-    return e ? e : run(s, "COMMIT", "saving the schema", reterr);
-}
-
-MUST_CHECK static enum err open_connection(struct store *s, const char *path, struct err_info *reterr)
+MUST_CHECK static enum err open_file(struct connection *c, const struct store_pool *pool,
+                                     struct err_info *reterr)
 {
     /* Made here for its mode, which the WAL files inherit. mknod() never opens it: closing any descriptor of
      * a database drops the locks that this process has on it. */
-    if (mknod(path, S_IFREG | 0600, 0) != 0 && errno != EEXIST)
+    if (mknod(pool->url, S_IFREG | 0600, 0) != 0 && errno != EEXIST)
         return err_set(reterr, ERR_STORE_DOWN, "making the file: %m");
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK) {
-        WW_ASSERT(s->db); /* NULL: no memory */
-        return down(s, "opening the file", reterr);
+    if (sqlite3_open_v2(pool->url, &c->db, flags, NULL) != SQLITE_OK) {
+        WW_ASSERT(c->db); /* NULL: no memory */
+        return down(c, "opening the file", reterr);
     }
-    sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
-    /* The file may have been in other hands: nothing in its schema gets to run functions or to forge tables. */
-    sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, NULL);
-    enum err e = turn_to_wal(s, reterr);
+    sqlite3_busy_timeout(c->db, (int)MIN(pool->timeout_ns / NS_PER_MS, (uint64_t)INT32_MAX));
+    /* The file may have been in other hands: nothing in its schema gets to run functions or to forge
+     * tables. */
+    sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(c->db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, NULL);
+    enum err e = turn_to_wal(c, pool->timeout_ns, reterr);
     /* FULL: a key was shown once, so it must survive a power cut that follows. */
     if (!e)
-        e = run(s, "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON", "setting up the connection",
+        e = run(c, "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON", "setting up the connection",
                 reterr);
-    return e ? e : migrate(s, reterr);
+    if (!e && pool->read_only)
+        e = run(c, "PRAGMA query_only = ON", "setting up the connection", reterr);
+    return e;
 }
 
-MUST_CHECK static enum err prepare_statements(struct store *s, struct err_info *reterr)
+static void sqlite_disconnect(struct store_conn *conn)
 {
-    for (int i = 0; i < STATEMENT_COUNT; i++)
-        if (sqlite3_prepare_v3(s->db, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &s->statements[i],
-                               NULL) != SQLITE_OK)
-            return down(s, "reading the schema", reterr);
-    return OK;
-}
-
-static void store_closep(struct store **s)
-{
-    store_close(*s);
-}
-
-enum err store_open(const char *path, struct store **ret_store, struct err_info *reterr)
-{
-    CLEANUP(store_closep) struct store *s = xcalloc(1, sizeof *s);
-    struct err_info why = {0};
-    int failed = pthread_mutex_init(&s->lock, NULL);
-    WW_ASSERT(!failed);
-    enum err e = open_connection(s, path, &why);
-    if (!e)
-        e = prepare_statements(s, &why);
-    if (e)
-        return err_set(reterr, e, "the database \"%s\" can't be used: %s", path, err_text(&why));
-    *ret_store = TAKE(s);
-    return OK;
-}
-
-void store_close(struct store *s)
-{
-    if (!s)
-        return;
-    for (int i = 0; i < STATEMENT_COUNT; i++)
-        sqlite3_finalize(s->statements[i]);
-    int failed = sqlite3_close(s->db);
+    struct connection *c = of(conn);
+    for (int i = 0; i < SQL_COUNT; i++)
+        sqlite3_finalize(c->statements[i].q);
+    int failed = sqlite3_close(c->db);
     WW_ASSERT(!failed); /* a statement was forgotten */
-    pthread_mutex_destroy(&s->lock);
-    free(s);
+    free(c);
 }
 
-/* Keys. */
-
-static void bind_text(sqlite3_stmt *q, int column, const char *text)
+MUST_CHECK static enum err sqlite_connect(struct store_pool *pool, struct store_conn **ret_conn,
+                                          struct err_info *reterr)
 {
-    sqlite3_bind_text(q, column, text, -1, SQLITE_STATIC);
+    struct connection *c = xcalloc(1, sizeof *c);
+    enum err e = open_file(c, pool, reterr);
+    if (e)
+        sqlite_disconnect(&c->conn);
+    else
+        *ret_conn = &c->conn;
+    return e;
 }
 
-static bool column_text(sqlite3_stmt *q, int column, char *to, size_t size)
+static bool sqlite_is_alive(struct store_conn *conn, uint64_t idle_ns)
 {
-    const unsigned char *text = sqlite3_column_text(q, column);
-    size_t len = (size_t)sqlite3_column_bytes(q, column);
-    if (!text || len >= size)
-        return false;
-    memcpy(to, text, len);
-    to[len] = 0;
+    (void)conn, (void)idle_ns;
     return true;
 }
 
-/* The row that `q` stands on. The file may be damaged, so the row may be anything. */
-MUST_CHECK static enum err read_key(sqlite3_stmt *q, struct store_key *ret_key, struct err_info *reterr)
+/* --- calls --- */
+
+MUST_CHECK static enum err statement_get(struct connection *c, enum store_statement which,
+                                         struct statement **ret_statement, struct err_info *reterr)
 {
-    struct store_key key;
-    const void *hash = sqlite3_column_blob(q, 4);
-    int64_t times[3];
-    for (int i = 0; i < 3; i++)
-        times[i] = sqlite3_column_int64(q, 5 + i);
-    if (!column_text(q, 0, key.id, sizeof key.id) || !column_text(q, 1, key.name, sizeof key.name) ||
-        !column_text(q, 2, key.prefix, sizeof key.prefix) || !column_text(q, 3, key.tier, sizeof key.tier) ||
-        !hash || sqlite3_column_bytes(q, 4) != STORE_KEY_HASH_BYTES || times[0] < 0 || times[1] < 0 ||
-        times[2] < 0)
-        return err_set(reterr, ERR_STORE_DOWN, "reading a key: its row in the database is damaged");
-    memcpy(key.hash, hash, sizeof key.hash);
-    key.created_ns = (uint64_t)times[0];
-    key.expires_ns = (uint64_t)times[1];
-    key.revoked_ns = (uint64_t)times[2];
-    *ret_key = key;
+    struct statement *st = &c->statements[which];
+    if (!st->q) {
+        const char *sql = store_statement_sql(which, false);
+        if (sqlite3_prepare_v3(c->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &st->q, NULL) != SQLITE_OK)
+            return down(c, "preparing a statement", reterr);
+        for (int i = 0; i < STORE_COLUMNS_MAX; i++) {
+            char name[16];
+            snprintf(name, sizeof name, "$%d", i + 1);
+            st->places[i] = sqlite3_bind_parameter_index(st->q, name);
+        }
+    }
+    *ret_statement = st;
     return OK;
 }
 
-enum err store_key_insert(struct store *s, const struct store_key *key, struct err_info *reterr)
+/* A prepared statement at work: reset and without its values when the scope ends. */
+static void statement_done(sqlite3_stmt **q)
 {
-    if (MAX(key->created_ns, MAX(key->expires_ns, key->revoked_ns)) > INT64_MAX)
-        return err_set(reterr, ERR_FIELD_INVALID,
-                       "a key has a time past the year 2262, which can't be stored");
-    LOCKED(s);
-    STATEMENT_OF(s, KEY_INSERT);
-    bind_text(q, 1, key->id);
-    bind_text(q, 2, key->name);
-    bind_text(q, 3, key->prefix);
-    bind_text(q, 4, key->tier);
-    sqlite3_bind_blob(q, 5, key->hash, sizeof key->hash, SQLITE_STATIC);
-    sqlite3_bind_int64(q, 6, (int64_t)key->created_ns);
-    sqlite3_bind_int64(q, 7, (int64_t)key->expires_ns);
-    sqlite3_bind_int64(q, 8, (int64_t)key->revoked_ns);
-    switch (sqlite3_step(q)) {
-    case SQLITE_DONE: return OK;
+    sqlite3_reset(*q);
+    sqlite3_clear_bindings(*q);
+}
+
+static void bind_values(const struct statement *st, const struct store_value *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct store_value *v = &values[i];
+        int code;
+        if (v->is_null)
+            code = sqlite3_bind_null(st->q, st->places[i]);
+        else if (v->kind == STORE_NUMBER)
+            code = sqlite3_bind_int64(st->q, st->places[i], (int64_t)v->number);
+        else if (v->kind == STORE_TEXT)
+            code = sqlite3_bind_text64(st->q, st->places[i], v->bytes.p ? v->bytes.p : "", v->bytes.len,
+                                       SQLITE_STATIC, SQLITE_UTF8);
+        else
+            code = sqlite3_bind_blob64(st->q, st->places[i], v->bytes.p ? v->bytes.p : "", v->bytes.len,
+                                       SQLITE_STATIC);
+        WW_ASSERT(code == SQLITE_OK); /* a place that the statement does not have, or a value of gigabytes */
+    }
+}
+
+static void read_row(sqlite3_stmt *q, struct store_value *row)
+{
+    int columns = sqlite3_column_count(q);
+    WW_ASSERT(columns <= STORE_COLUMNS_MAX);
+    for (int i = 0; i < columns; i++) {
+        struct store_value *v = &row[i];
+        *v = (struct store_value){0};
+        switch (sqlite3_column_type(q, i)) {
+        case SQLITE_INTEGER: *v = store_number("", (uint64_t)sqlite3_column_int64(q, i)); break;
+        case SQLITE_TEXT: {
+            const void *text = sqlite3_column_text(q, i);
+            *v = store_text("", str_make(text, (size_t)sqlite3_column_bytes(q, i)));
+            break;
+        }
+        case SQLITE_NULL: v->is_null = true; break;
+        default: { /* and FLOAT, which no column of ours is: its text is no blob of a fitting length */
+            const void *blob = sqlite3_column_blob(q, i);
+            *v = store_bytes("", blob ? blob : "", (size_t)sqlite3_column_bytes(q, i));
+        }
+        }
+    }
+}
+
+/* After a step that failed: a constraint, or the database itself. */
+MUST_CHECK static enum err step_failed(struct connection *c, struct store_call *call, struct err_info *reterr)
+{
+    switch (sqlite3_extended_errcode(c->db)) {
     case SQLITE_CONSTRAINT_UNIQUE:
-    case SQLITE_CONSTRAINT_PRIMARYKEY:
-        if (strstr(sqlite3_errmsg(s->db), "api_keys.name"))
-            return err_set(reterr, ERR_CONFLICT, "the name \"%s\" is used by a key that is not revoked",
-                           key->name);
-        return err_set(reterr, ERR_CONFLICT, "a key with this id or hash is already there");
-    default: return down(s, "saving a key", reterr);
+    case SQLITE_CONSTRAINT_PRIMARYKEY: call->fault = STORE_FAULT_UNIQUE; break;
+    case SQLITE_CONSTRAINT_TRIGGER: /* what a deferred or cascading foreign key gives */
+    case SQLITE_CONSTRAINT_FOREIGNKEY: call->fault = STORE_FAULT_FOREIGN; break;
+    case SQLITE_CONSTRAINT_CHECK:
+    case SQLITE_CONSTRAINT_NOTNULL: call->fault = STORE_FAULT_CHECK; break;
+    default: return down(c, "using the database", reterr);
     }
+    snprintf(call->fault_name, sizeof call->fault_name, "%s", sqlite3_errmsg(c->db));
+    return err_set(reterr, ERR_CONFLICT, "the database refused it: %s", call->fault_name);
 }
 
-enum err store_key_by_hash(struct store *s, const unsigned char hash[static STORE_KEY_HASH_BYTES],
-                           struct store_key *ret_key, struct err_info *reterr)
+static enum err sqlite_run(struct store_conn *conn, struct store_call *call, struct err_info *reterr)
 {
-    LOCKED(s);
-    STATEMENT_OF(s, KEY_BY_HASH);
-    sqlite3_bind_blob(q, 1, hash, STORE_KEY_HASH_BYTES, SQLITE_STATIC);
-    switch (sqlite3_step(q)) {
-    case SQLITE_ROW: return read_key(q, ret_key, reterr);
-    case SQLITE_DONE: return err_set(reterr, ERR_NOT_FOUND, "there is no key with this hash");
-    default: return down(s, "looking for a key", reterr);
+    struct connection *c = of(conn);
+    struct statement *st = NULL;
+    enum err e = statement_get(c, call->statement, &st, reterr);
+    if (e)
+        return e;
+    CLEANUP(statement_done) sqlite3_stmt *q = st->q;
+    bool writes = !sqlite3_stmt_readonly(q);
+    for (size_t i = 0; i < MAX(call->rows, (size_t)1); i++) {
+        int step;
+        sqlite3_reset(q);
+        bind_values(st, call->values + i * call->count, call->count);
+        while ((step = sqlite3_step(q)) == SQLITE_ROW) {
+            struct store_value row[STORE_COLUMNS_MAX];
+            read_row(q, row);
+            if (call->each && (e = call->each(call->ctx, row, reterr)))
+                return e;
+        }
+        if (step != SQLITE_DONE)
+            return step_failed(c, call, reterr);
+        uint64_t changed = writes ? (uint64_t)sqlite3_changes64(c->db) : 0;
+        call->changed += changed;
+        if (call->row_changed)
+            call->row_changed[i] = changed != 0;
     }
-}
-
-enum err store_key_revoke(struct store *s, struct str id_or_name, uint64_t now_ns, struct err_info *reterr)
-{
-    WW_ASSERT(now_ns && now_ns <= INT64_MAX);
-    if (id_or_name.len && id_or_name.len <= STORE_NAME_MAX) {
-        LOCKED(s);
-        STATEMENT_OF(s, KEY_REVOKE);
-        sqlite3_bind_text(q, 1, id_or_name.p, (int)id_or_name.len, SQLITE_STATIC);
-        sqlite3_bind_int64(q, 2, (int64_t)now_ns);
-        if (sqlite3_step(q) != SQLITE_DONE)
-            return down(s, "revoking a key", reterr);
-        if (sqlite3_changes(s->db))
-            return OK;
-    }
-    return err_set(reterr, ERR_NOT_FOUND, "no key that is not revoked has the id or name \"%.*s\"",
-                   (int)MIN(id_or_name.len, (size_t)STORE_NAME_MAX), id_or_name.p);
-}
-
-enum err store_key_each(struct store *s, bool (*each)(void *ctx, const struct store_key *key), void *ctx,
-                        struct err_info *reterr)
-{
-    LOCKED(s);
-    STATEMENT_OF(s, KEY_EACH);
-    int step;
-    while ((step = sqlite3_step(q)) == SQLITE_ROW) {
-        struct store_key key;
-        enum err e = read_key(q, &key, reterr);
-        if (e)
-            return e;
-        if (!each(ctx, &key))
-            return OK;
-    }
-    return step == SQLITE_DONE ? OK : down(s, "listing the keys", reterr);
-}
-
-/* The connection's state. */
-
-enum err store_version(struct store *s, uint64_t *ret_version, struct err_info *reterr)
-{
-    LOCKED(s);
-    STATEMENT_OF(s, DATA_VERSION);
-    if (sqlite3_step(q) != SQLITE_ROW)
-        return down(s, "asking for the version of the data", reterr);
-    /* data_version has 32 bits and leaves out what this connection itself has changed. */
-    *ret_version = (uint64_t)sqlite3_column_int64(q, 0) << 32 | (uint32_t)sqlite3_total_changes64(s->db);
     return OK;
 }
 
-enum err store_ping(struct store *s, struct err_info *reterr)
+static enum err sqlite_script(struct store_conn *conn, const char *sql, struct err_info *reterr)
 {
-    LOCKED(s);
-    STATEMENT_OF(s, PING);
-    return sqlite3_step(q) == SQLITE_ROW ? OK : down(s, "asking the database for a sign of life", reterr);
+    return run(of(conn), sql, "using the database", reterr);
 }
+
+const struct store_ops store_sqlite_ops = {
+    .name = "sqlite",
+    /* Of several that want to write, one does and the others wait: no transaction fails in its midst. */
+    .begin = "BEGIN IMMEDIATE",
+    .embedded = true,
+    .number = "INTEGER",
+    .bytes = "BLOB",
+    .id = "TEXT",
+    .serial = "INTEGER PRIMARY KEY AUTOINCREMENT",
+    .strict = " STRICT",
+    .clustered = " STRICT, WITHOUT ROWID",
+    .migrations_table = "CREATE TABLE IF NOT EXISTS schema_migrations"
+                        " (version INTEGER PRIMARY KEY, applied_ns INTEGER NOT NULL) STRICT",
+    .connect = sqlite_connect,
+    .disconnect = sqlite_disconnect,
+    .is_alive = sqlite_is_alive,
+    .run = sqlite_run,
+    .script = sqlite_script,
+};

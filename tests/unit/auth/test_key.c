@@ -20,7 +20,7 @@
 
 #include "auth/key.h"
 #include "base/clock.h"
-#include "store/store.h"
+#include "store/keys.h"
 
 static _Atomic uint64_t clock_ahead_ns;
 static enum { RANDOM_REAL, RANDOM_COUNTS, RANDOM_FAILS } random_mode;
