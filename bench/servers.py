@@ -150,7 +150,7 @@ class WasmWiz(Server):
         super().__init__(folder)
         self._program = program
         self._env = environment(
-            ENVIRONMENT="development", DATA_DIR=self.folder / "data", SERVER_PORT=0, LOG_LEVEL="warn", **settings
+            ENVIRONMENT="development", DATA_DIR=self.folder / "data", SERVER_PORT=0, LOG_LEVEL="warn", RATE_LIMITS="off", **settings
         )
         made = run([program, "keys", "create", "--name", "bench", "--tier", "pro"], env=self._env)
         self.key = made.strip()

@@ -3,12 +3,13 @@
  * each request that a handler was told of ends exactly once, and nothing is called for it after that.
  * Where the first byte is odd, the rest is the client's bytes alone: however they are cut, the replies
  * must be the same. */
-#include "http/http1.h"
+#include "http/internal.h"
+#include "http/tls.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct fake {
-    struct http1 http1;
+    struct http_connection conn;
     bool closed;
     bool shut;
     bool reading;
@@ -24,12 +25,12 @@ static uint64_t told, ended, done;
 
 /* --- the stream ------------------------------------------------------------------------------------ */
 
-static struct fake *fake_of(struct http1 *c)
+static struct fake *fake_of(struct http_connection *c)
 {
-    return CONTAINER_OF(c, struct fake, http1);
+    return CONTAINER_OF(c, struct fake, conn);
 }
 
-static enum http_sent fake_send(struct http1 *c, struct str head, struct str body, char *owned)
+static enum http_sent fake_send(struct http_connection *c, struct str head, struct str body, char *owned)
 {
     struct fake *f = fake_of(c);
     WW_ASSERT(!f->closed && !f->shut);
@@ -43,19 +44,19 @@ static enum http_sent fake_send(struct http1 *c, struct str head, struct str bod
     return result;
 }
 
-static void fake_read(struct http1 *c, bool on)
+static void fake_read(struct http_connection *c, bool on)
 {
     WW_ASSERT(fake_of(c)->reading != on);
     fake_of(c)->reading = on;
 }
 
-static void fake_shutdown(struct http1 *c)
+static void fake_shutdown(struct http_connection *c)
 {
     WW_ASSERT(!fake_of(c)->shut && !fake_of(c)->pending);
     fake_of(c)->shut = true;
 }
 
-static void fake_close(struct http1 *c)
+static void fake_close(struct http_connection *c)
 {
     WW_ASSERT(!fake_of(c)->closed);
     fake_of(c)->closed = true;
@@ -157,17 +158,17 @@ static struct http_server *the_server(void)
 
 static void turn(struct fake *f)
 {
-    uv_run(f->http1.server->loop, UV_RUN_NOWAIT);
+    uv_run(f->conn.server->loop, UV_RUN_NOWAIT);
 }
 
 static void feed(struct fake *f, struct str bytes)
 {
     while (bytes.len && !f->closed && f->reading) {
-        size_t piece = MIN(bytes.len, http1_room(&f->http1));
+        size_t piece = MIN(bytes.len, http_connection_room(&f->conn));
         WW_ASSERT(piece > 0);
         char *copy = xmalloc(piece);
         memcpy(copy, bytes.p, piece);
-        http1_feed(&f->http1, str_make(copy, piece));
+        http_connection_feed(&f->conn, str_make(copy, piece));
         free(copy);
         bytes = str_make(bytes.p + piece, bytes.len - piece);
     }
@@ -193,18 +194,18 @@ static void step(struct fake *f, unsigned kind, struct str bytes)
     case 7: turn(f); break;
     case 8:
         if (f->pending)
-            f->pending = false, http1_flushed(&f->http1);
+            f->pending = false, http_connection_flushed(&f->conn);
         break;
     case 9: f->mode = modes[bytes.len % 4]; break;
     case 10:
         if (f->reading && bytes.len % 4 == 0)
-            http1_end_of_input(&f->http1);
+            http_connection_end_of_input(&f->conn);
         else if (bytes.len % 4 == 1)
-            http1_broken(&f->http1);
+            http_connection_broken(&f->conn);
         break;
     case 11:
-        if (http1_due_ns(&f->http1) != HTTP_WHEEL_NEVER)
-            http1_expire(&f->http1);
+        if (f->conn.protocol->due_ns(&f->conn) != HTTP_WHEEL_NEVER)
+            f->conn.protocol->expire(&f->conn);
         break;
     }
 }
@@ -213,7 +214,8 @@ static struct fake *fake_new(void)
 {
     struct fake *f = xcalloc(1, sizeof *f);
     f->sent = buf_make(1 << 24);
-    http1_open(&f->http1, the_server(), &stream);
+    http_connection_open(&f->conn, the_server(), &stream);
+    http_connection_chosen(&f->conn, false);
     WW_ASSERT(f->reading && !waiting);
     return f;
 }
@@ -221,10 +223,11 @@ static struct fake *fake_new(void)
 static void fake_free(struct fake *f)
 {
     if (!f->closed)
-        http1_broken(&f->http1);
+        http_connection_broken(&f->conn);
     WW_ASSERT(f->closed && !waiting && told == ended && done >= told);
-    WW_ASSERT(http_server_connections(f->http1.server) == 0);
+    WW_ASSERT(http_server_connections(f->conn.server) == 0);
     turn(f);
+    http_connection_done(&f->conn);
     buf_done(&f->sent);
     free(f);
 }

@@ -18,6 +18,7 @@ struct api_program {
     struct executor *executor;
     struct modules *modules;
     struct store *store;
+    struct kv *kv;
     const char *data_dir;
     uint64_t module_bytes_max;
     uint64_t input_bytes_max;

@@ -234,56 +234,89 @@ static void put_run(struct buf *out, struct invocation *inv, const struct execut
     buf_puts(out, "\"}\n");
 }
 
+enum { FIELDS_MAX = 2 + LIMIT_FIELDS_MAX };
+
+/* The fields of a reply: its type, one more, and how the key stands with its limits. */
+struct reply_fields {
+    struct http_field all[FIELDS_MAX];
+    size_t count;
+    struct limit_field limits[LIMIT_FIELDS_MAX];
+};
+
+static void add_field(struct reply_fields *f, struct str name, struct str value)
+{
+    f->all[f->count++] = (struct http_field){name, value};
+}
+
+static void add_limits(struct reply_fields *f, const struct invocation *inv)
+{
+    size_t count = inv->limit_asked ? limit_fields(&inv->limit.state, f->limits) : 0;
+    for (size_t i = 0; i < count; i++)
+        add_field(f, str_of(f->limits[i].name), str_of(f->limits[i].value));
+}
+
+static void reply_failure(struct http_exchange *x, struct invocation *inv)
+{
+    enum err code = inv->failure.code;
+    struct reply_fields f = {0};
+    struct buf body = buf_make(4096);
+    buf_puts(&body, "{\"output\":\"\",\"error\":");
+    json_put_string(&body, str_of(err_text(&inv->failure)));
+    buf_printf(&body, ",\"code\":\"%s\",\"request_id\":\"%s\"}\n", err_code(code), inv->id);
+    add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/json"));
+    if (code == ERR_UNAUTHORIZED)
+        add_field(&f, STR_LIT("WWW-Authenticate"), STR_LIT("Bearer"));
+    else if (err_may_retry(code) && code != ERR_RATE_LIMITED) /* the limits know better */
+        add_field(&f, STR_LIT("Retry-After"), STR_LIT("1"));
+    add_limits(&f, inv);
+    http_reply(x, err_status(code), f.all, f.count, buf_str(&body));
+    buf_done(&body);
+}
+
 static void reply_raw(struct http_exchange *x, struct invocation *inv)
 {
+    struct reply_fields f = {0};
     struct buf receipt = buf_make(16 * 1024);
     receipt_put_json(&receipt, &inv->receipt);
     /* A header is ASCII: what the guest chose to name its functions is not. */
     for (size_t i = 0; i < receipt.len; i++)
         if ((unsigned char)receipt.p[i] >= 0x80 || (unsigned char)receipt.p[i] < 0x20)
             receipt.p[i] = '?';
-    const struct http_field fields[] = {{STR_LIT("Content-Type"), STR_LIT("application/octet-stream")},
-                                        {STR_LIT("WasmWiz-Receipt"), buf_str(&receipt)}};
+    add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/octet-stream"));
+    add_field(&f, STR_LIT("WasmWiz-Receipt"), buf_str(&receipt));
+    add_limits(&f, inv);
     size_t len;
     char *body = buf_take(&inv->output[0], &len);
-    http_reply_take(x, cause_http_status(inv->receipt.cause), fields, LENGTH_OF(fields), body, len);
+    http_reply_take(x, cause_http_status(inv->receipt.cause), f.all, f.count, body, len);
     buf_done(&receipt);
 }
 
-static const struct http_field reply_json[] = {{STR_LIT("Content-Type"), STR_LIT("application/json")}};
+static void reply_run(struct http_exchange *x, struct invocation *inv, const struct execution *ex)
+{
+    struct reply_fields f = {0};
+    /* Worst case: every byte as \u00XX, and base64 besides. */
+    struct buf body = buf_make(8 * (inv->output[0].len + inv->output[1].len) + 64 * 1024);
+    buf_reserve(&body, inv->output[0].len + inv->output[1].len + 1024);
+    put_run(&body, inv, ex);
+    WW_ASSERT(!body.overflow);
+    add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/json"));
+    add_limits(&f, inv);
+    size_t len;
+    char *bytes = buf_take(&body, &len);
+    http_reply_take(x, cause_http_status(inv->receipt.cause), f.all, f.count, bytes, len);
+}
 
 static void reply(struct invocation *inv)
 {
     struct execution *ex = inv->origin_data;
     struct http_exchange *x = TAKE(ex->x);
     http_exchange_set_data(x, NULL);
-    if (inv->failure.code) {
-        struct buf body = buf_make(4096);
-        buf_puts(&body, "{\"output\":\"\",\"error\":");
-        json_put_string(&body, str_of(err_text(&inv->failure)));
-        buf_printf(&body, ",\"code\":\"%s\",\"request_id\":\"%s\"}\n", err_code(inv->failure.code), inv->id);
-        const struct http_field fields[] = {reply_json[0], {STR_LIT("Retry-After"), STR_LIT("1")}};
-        const struct http_field challenge[] = {reply_json[0], {STR_LIT("WWW-Authenticate"), STR_LIT("Bearer")}};
-        int status = err_status(inv->failure.code);
-        if (status == 401)
-            http_reply(x, status, challenge, 2, buf_str(&body));
-        else
-            http_reply(x, status, fields, err_may_retry(inv->failure.code) ? 2 : 1, buf_str(&body));
-        buf_done(&body);
-        return;
-    }
-    if (ex->want_raw) {
+    if (inv->failure.code)
+        reply_failure(x, inv);
+    else if (ex->want_raw)
         reply_raw(x, inv);
-        return;
-    }
-    /* Worst case: every byte as \u00XX, and base64 besides. */
-    struct buf body = buf_make(8 * (inv->output[0].len + inv->output[1].len) + 64 * 1024);
-    buf_reserve(&body, inv->output[0].len + inv->output[1].len + 1024);
-    put_run(&body, inv, ex);
-    WW_ASSERT(!body.overflow);
-    size_t len;
-    char *bytes = buf_take(&body, &len);
-    http_reply_take(x, cause_http_status(inv->receipt.cause), reply_json, 1, bytes, len);
+    else
+        reply_run(x, inv, ex);
 }
 
 static void released(struct invocation *inv)

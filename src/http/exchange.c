@@ -1,13 +1,18 @@
 /* One request and its reply, whatever the protocol under it: routing, limits, the calls of the
  * handler, and what the public header promises about them. */
+#include <ctype.h>
+
 #include "base/clock.h"
 #include "http/internal.h"
+#include "http/proxy.h"
 
 enum {
     SPARES_MAX = 256,
     SPARE_HEAD_MAX_BYTES = 8 * 1024, /* a spare with a larger buffer gives it back */
     SPARE_FIELDS_MAX = 64,
     ERROR_BODY_MAX_BYTES = 64 * 1024,
+    HOST_MAX_BYTES = 255,
+    HTTPS_PORT = 443,
 };
 
 /* Under AddressSanitizer nothing is reused, so that a handler that keeps a dead exchange is caught. */
@@ -40,9 +45,10 @@ static uint64_t next_random(uint64_t s[4])
     return result;
 }
 
-struct http_exchange *http_exchange_get(struct http_server *s, const struct http_transport *transport,
-                                        void *carrier, const char *peer)
+struct http_exchange *http_exchange_get(struct http_connection *conn, const struct http_transport *transport,
+                                        void *carrier)
 {
+    struct http_server *s = conn->server;
     struct list *spare = list_pop_front(&s->spares);
     struct http_exchange *x;
     if (spare) {
@@ -56,7 +62,9 @@ struct http_exchange *http_exchange_get(struct http_server *s, const struct http
         .server = s,
         .transport = transport,
         .carrier = carrier,
-        .peer = peer,
+        .conn = conn,
+        .peer = conn->peer,
+        .secure = conn->tls != NULL,
         .started_ns = clock_now_ns(),
         .content_length = -1,
         .head = x->head,
@@ -219,10 +227,64 @@ static enum err body_too_large(const struct http_exchange *x, struct err_info *r
                    (unsigned long long)body_limit(x), http_method_name(x), STR_FMT(http_path(x)));
 }
 
+/* A name or a literal address, with or without a port: nothing that could lead elsewhere. */
+static bool is_plain_host(struct str host, struct str *ret_name)
+{
+    struct str name = str_make(host.p, str_index(host, ':'));
+    if (str_starts_with(host, STR_LIT("["))) {
+        size_t end = str_index(host, ']');
+        if (end == host.len)
+            return false;
+        name = str_make(host.p, end + 1);
+    }
+    uint64_t port;
+    struct str rest = str_make(host.p + name.len, host.len - name.len);
+    if (rest.len && (rest.p[0] != ':' || !str_to_u64(str_make(rest.p + 1, rest.len - 1), UINT16_MAX, &port)))
+        return false;
+    bool literal = str_starts_with(name, STR_LIT("["));
+    for (size_t i = literal; i < name.len - literal; i++)
+        if (literal ? !isxdigit((unsigned char)name.p[i]) && !memchr(":.", name.p[i], 2)
+                    : !isalnum((unsigned char)name.p[i]) && !memchr("-.", name.p[i], 2))
+            return false;
+    *ret_name = name;
+    return name.len > 2u * literal && name.len <= HOST_MAX_BYTES;
+}
+
+/* The listener that sends everybody to TLS. */
+static void redirect(struct http_exchange *x)
+{
+    struct str name, query = http_query(x);
+    unsigned port = x->server->config.redirect_port;
+    if (!is_plain_host(http_field(x, "host"), &name) || str_eq(http_path(x), STR_LIT("*"))) {
+        struct err_info err = {0};
+        err_set(&err, ERR_BAD_REQUEST, "this port only leads to https://, which needs a plain host name in Host");
+        http_exchange_refuse(x, &err, false);
+        return;
+    }
+    struct buf to = buf_make(x->head.len + HOST_MAX_BYTES);
+    buf_printf(&to, "https://%.*s", STR_FMT(name));
+    if (port != HTTPS_PORT)
+        buf_printf(&to, ":%u", port);
+    buf_put_str(&to, http_path(x));
+    if (query.len)
+        buf_putc(&to, '?');
+    buf_put_str(&to, query);
+    WW_ASSERT(!to.overflow);
+    struct http_field field = {STR_LIT("Location"), buf_str(&to)};
+    reply(x, &(struct http_reply){.status = 308, .fields = &field, .field_count = 1});
+    buf_done(&to);
+}
+
 void http_exchange_start(struct http_exchange *x)
 {
     unsigned methods;
     struct err_info err = {0};
+    if (x->conn->trusted)
+        http_proxy_apply(x);
+    if (x->server->config.redirect_port) {
+        redirect(x);
+        return;
+    }
     x->route = http_router_find(&x->server->router, x->method, http_path(x), &methods);
     if (!x->route) {
         refuse_route(x, methods);
@@ -320,6 +382,11 @@ int64_t http_content_length(const struct http_exchange *x)
 const char *http_peer(const struct http_exchange *x)
 {
     return x->peer;
+}
+
+bool http_is_secure(const struct http_exchange *x)
+{
+    return x->secure;
 }
 
 const char *http_request_id(const struct http_exchange *x)

@@ -12,6 +12,13 @@ enum {
 #define DRAIN_IDLE_NS NS_PER_S
 
 static void settle(struct http1 *c);
+static size_t room(const struct http1 *c);
+static uint64_t due_ns(const struct http1 *c);
+
+static struct http1 *http1_of(const struct http_connection *conn)
+{
+    return conn->state;
+}
 
 static uint64_t now_ns(const struct http1 *c)
 {
@@ -33,10 +40,7 @@ static void close_now(struct http1 *c)
     if (x)
         http_exchange_finish(x);
     buf_done(&c->stash);
-    list_remove(&c->ready_link);
-    http_wheel_remove(&c->deadline);
-    http_server_connection_closed(c->server, &c->link);
-    c->stream->close(c);
+    http_connection_close(c->conn);
 }
 
 /* --- the reply ---------------------------------------------------------------------------------- */
@@ -75,7 +79,7 @@ static void close_gently(struct http1 *c)
     }
     c->shut = true;
     set_state(c, HTTP1_LINGER);
-    c->stream->shutdown(c);
+    c->conn->stream->shutdown(c->conn);
 }
 
 /* Whether the rest of the body is short enough to be dropped so that the connection can go on. A client
@@ -114,7 +118,7 @@ static void http1_reply(struct http_exchange *x, const struct http_reply *r)
         set_state(c, HTTP1_LINGER);
     }
     x->reply_bytes = s->output.len + body.len;
-    switch (c->stream->send(c, buf_str(&s->output), body, owned)) {
+    switch (c->conn->stream->send(c->conn, buf_str(&s->output), body, owned)) {
     case HTTP_SENT_ALL: reply_is_out(c); break;
     case HTTP_SENT_LATER:
         c->writing = true;
@@ -236,7 +240,7 @@ static size_t read_idle(struct http1 *c, struct str bytes)
         c->blank_line = true;
         return 1;
     }
-    c->x = http_exchange_get(c->server, &transport, c, c->peer);
+    c->x = http_exchange_get(c->conn, &transport, c);
     set_state(c, HTTP1_HEAD);
     http1_head_begin(c);
     if ((c->blank_line && !c->blank_line_done) || bytes.p[0] == '\r' || bytes.p[0] == '\n') {
@@ -294,7 +298,8 @@ static void send_continue(struct http1 *c)
     x->expect_continue = false;
     if (c->wire_bytes)
         return; /* it did not wait */
-    if (c->stream->send(c, STR_LIT("HTTP/1.1 100 Continue\r\n\r\n"), STR_NULL, NULL) == HTTP_SENT_FAILED)
+    if (c->conn->stream->send(c->conn, STR_LIT("HTTP/1.1 100 Continue\r\n\r\n"), STR_NULL, NULL) ==
+        HTTP_SENT_FAILED)
         close_now(c);
 }
 
@@ -310,44 +315,38 @@ static void settle(struct http1 *c)
     if (c->x && c->x->paused && !c->paused_ns)
         c->paused_ns = now_ns(c);
     if (can_read(c) && (c->stash.len || (c->state == HTTP1_BODY && c->parser_paused))) {
-        if (list_is_empty(&c->ready_link))
-            http_server_ready(c->server, &c->ready_link);
+        if (list_is_empty(&c->conn->ready_link))
+            http_server_ready(c->server, &c->conn->ready_link);
     } else {
         send_continue(c);
     }
     if (c->state == HTTP1_CLOSED)
         return;
-    bool want = !c->end_of_input && http1_room(c) > 0;
+    bool want = !c->end_of_input && room(c) > 0;
     if (want != c->reading) {
         c->reading = want;
-        c->stream->read(c, want);
+        c->conn->stream->read(c->conn, want);
     }
-    http_wheel_set(&c->server->wheel, &c->deadline, http1_due_ns(c));
+    http_wheel_set(&c->server->wheel, &c->conn->deadline, due_ns(c));
 }
 
-size_t http1_room(const struct http1 *c)
+static size_t room(const struct http1 *c)
 {
     if (c->stash.len == 0 && can_read(c))
         return HTTP_INPUT_BYTES;
     return c->stash.len < STASH_MAX_BYTES ? STASH_MAX_BYTES - c->stash.len : 0;
 }
 
-void http1_open(struct http1 *c, struct http_server *s, const struct http_stream_ops *stream)
+/* --- what the connection calls ---------------------------------------------------------------------- */
+
+static size_t http1_room(const struct http_connection *conn)
 {
-    c->stream = stream;
-    c->server = s;
-    c->stash = buf_make(STASH_MAX_BYTES + HTTP_INPUT_BYTES);
-    list_init(&c->ready_link);
-    http_deadline_init(&c->deadline);
-    llhttp_init(&c->parser, HTTP_REQUEST, &http1_settings);
-    c->parser.data = c;
-    http_server_connection_opened(s, &c->link);
-    set_state(c, HTTP1_IDLE);
-    settle(c);
+    return room(http1_of(conn));
 }
 
-void http1_feed(struct http1 *c, struct str bytes)
+static void http1_feed(struct http_connection *conn, struct str bytes)
 {
+    struct http1 *c = http1_of(conn);
     size_t used = 0;
     WW_ASSERT(!c->feeding);
     if (c->state == HTTP1_CLOSED)
@@ -359,8 +358,9 @@ void http1_feed(struct http1 *c, struct str bytes)
     settle(c);
 }
 
-void http1_continue(struct http1 *c)
+static void http1_proceed(struct http_connection *conn)
 {
+    struct http1 *c = http1_of(conn);
     struct buf stash = c->stash;
     c->stash = buf_make(stash.max); /* closing the connection must not free what the handler looks at */
     /* A parser that was paused within a body is run even without bytes, but llhttp takes a NULL for the
@@ -375,8 +375,9 @@ void http1_continue(struct http1 *c)
     settle(c);
 }
 
-void http1_end_of_input(struct http1 *c)
+static void http1_end_of_input(struct http_connection *conn)
 {
+    struct http1 *c = http1_of(conn);
     c->end_of_input = true;
     c->reading = false;
     if (!c->writing)
@@ -385,13 +386,14 @@ void http1_end_of_input(struct http1 *c)
         c->close_after_reply = true;
 }
 
-void http1_broken(struct http1 *c)
+static void http1_broken(struct http_connection *conn)
 {
-    close_now(c);
+    close_now(http1_of(conn));
 }
 
-void http1_flushed(struct http1 *c)
+static void http1_flushed(struct http_connection *conn)
 {
+    struct http1 *c = http1_of(conn);
     if (c->writing)
         reply_is_out(c);
     settle(c);
@@ -405,7 +407,7 @@ static uint64_t with_rate(const struct http1 *c, uint64_t since_ns, uint64_t tim
     return since_ns + timeout_ns + (rate ? bytes * NS_PER_S / rate : 0);
 }
 
-uint64_t http1_due_ns(const struct http1 *c)
+static uint64_t due_ns(const struct http1 *c)
 {
     const struct http_limits *limits = &c->server->config.limits;
     if (c->writing)
@@ -425,8 +427,9 @@ uint64_t http1_due_ns(const struct http1 *c)
     }
 }
 
-void http1_expire(struct http1 *c)
+static void http1_expire(struct http_connection *conn)
 {
+    struct http1 *c = http1_of(conn);
     struct err_info err = {0};
     if (c->writing || !c->x) {
         close_now(c);
@@ -440,12 +443,55 @@ void http1_expire(struct http1 *c)
     }
 }
 
-void http1_drain(struct http1 *c)
+static void http1_drain(struct http_connection *conn)
 {
+    struct http1 *c = http1_of(conn);
     /* A client may be sending its next request right now, and would lose it: it is answered, with the word that the
      * connection closes. Only one that stays silent is closed. */
     if (c->state == HTTP1_IDLE && !c->served)
         close_now(c);
     else
-        http_wheel_set(&c->server->wheel, &c->deadline, http1_due_ns(c));
+        http_wheel_set(&c->server->wheel, &c->conn->deadline, due_ns(c));
+}
+
+static uint64_t http1_due_ns(const struct http_connection *conn)
+{
+    return due_ns(http1_of(conn));
+}
+
+/* --- birth and death -------------------------------------------------------------------------------- */
+
+static void http1_free(struct http_connection *conn)
+{
+    struct http1 *c = http1_of(conn);
+    buf_done(&c->stash);
+    free(c);
+}
+
+static const struct http_protocol http1 = {
+    .feed = http1_feed,
+    .room = http1_room,
+    .end_of_input = http1_end_of_input,
+    .broken = http1_broken,
+    .flushed = http1_flushed,
+    .due_ns = http1_due_ns,
+    .expire = http1_expire,
+    .proceed = http1_proceed,
+    .drain = http1_drain,
+    .free = http1_free,
+};
+
+void http1_open(struct http_connection *conn)
+{
+    struct http1 *c = xcalloc(1, sizeof *c);
+    conn->protocol = &http1;
+    conn->state = c;
+    c->conn = conn;
+    c->server = conn->server;
+    c->reading = true;
+    c->stash = buf_make(STASH_MAX_BYTES + HTTP_INPUT_BYTES);
+    llhttp_init(&c->parser, HTTP_REQUEST, &http1_settings);
+    c->parser.data = c;
+    set_state(c, HTTP1_IDLE);
+    settle(c);
 }

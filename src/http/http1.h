@@ -1,5 +1,4 @@
-/* One HTTP/1 connection: bytes in, exchanges up, replies out. It knows no socket: whoever owns the bytes
- * (socket.c, later TLS, a test) gives it a `struct http_stream_ops` and calls it when something happens.
+/* One HTTP/1 connection: bytes in, exchanges up, replies out; a `struct http_protocol` of connection.h.
  *
  * One request is in flight at a time. Bytes that come meanwhile are stashed, up to a bound after which
  * reading stops; reading goes on until then so that a client that leaves is noticed at once. The llhttp
@@ -13,22 +12,6 @@
 
 #include "http/internal.h"
 
-struct http1;
-
-enum http_sent { HTTP_SENT_ALL, HTTP_SENT_LATER, HTTP_SENT_FAILED };
-
-struct http_stream_ops {
-    /* Sends both in this order. LATER: the stream keeps what is left and calls http1_flushed() when all is
-     * out. `owned` (may be NULL) is the malloc'ed memory of `body`, taken over in every case. */
-    enum http_sent (*send)(struct http1 *c, struct str head, struct str body, char *owned);
-    /* Starts and stops calling http1_feed(). */
-    void (*read)(struct http1 *c, bool on);
-    /* Nothing more will be sent. */
-    void (*shutdown)(struct http1 *c);
-    /* Ends it; the memory may be freed once the present call into http1_*() has returned. */
-    void (*close)(struct http1 *c);
-};
-
 enum http1_state {
     HTTP1_IDLE,     /* nothing of the next request is here */
     HTTP1_HEAD,     /* its head is coming */
@@ -39,7 +22,7 @@ enum http1_state {
 };
 
 struct http1 {
-    const struct http_stream_ops *stream;
+    struct http_connection *conn;
     struct http_server *server;
     struct http_exchange *x; /* NULL: none, or its reply is out while its body still comes */
     enum http1_state state;
@@ -70,34 +53,7 @@ struct http1 {
     bool field_open;          /* a field was begun and is not complete */
     llhttp_t parser;
     struct buf stash;
-    struct list link;       /* in server->connections */
-    struct list ready_link; /* in server->ready */
-    struct http_deadline deadline;
-    char peer[HTTP_PEER_BYTES];
 };
-
-/* --- for the stream ----------------------------------------------------------------------------- */
-/* A new connection; reading is on. */
-void http1_open(struct http1 *c, struct http_server *s, const struct http_stream_ops *stream);
-/* Bytes from the client; they are lent for the call. */
-void http1_feed(struct http1 *c, struct str bytes);
-/* How many bytes http1_feed() takes now; 0 only while reading is off. */
-size_t http1_room(const struct http1 *c);
-/* The client sends no more. */
-void http1_end_of_input(struct http1 *c);
-/* The connection is gone, in either direction. */
-void http1_broken(struct http1 *c);
-/* What send() kept is out. */
-void http1_flushed(struct http1 *c);
-
-/* --- for the server ----------------------------------------------------------------------------- */
-/* When to call http1_expire(); HTTP_WHEEL_NEVER while it is the handler's turn. */
-uint64_t http1_due_ns(const struct http1 *c);
-void http1_expire(struct http1 *c);
-/* Goes on with stashed bytes. */
-void http1_continue(struct http1 *c);
-/* The server drains: an idle connection closes. */
-void http1_drain(struct http1 *c);
 
 /* --- http1_head.c ------------------------------------------------------------------------------- */
 extern const llhttp_settings_t http1_settings;

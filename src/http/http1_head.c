@@ -3,6 +3,7 @@
 #include <ctype.h>
 
 #include "http/http1.h"
+#include "http/target.h"
 
 enum {
     FIELDS_FIRST = 32,
@@ -40,7 +41,7 @@ static int on_method_complete(llhttp_t *parser)
     unsigned method = llhttp_get_method(parser);
     if (method == HTTP_PRI)
         return STOP(err_set(c->refusal, ERR_VERSION_UNSUPPORTED,
-                            "HTTP/2 without TLS is not spoken here; use HTTP/1.1"));
+                            "HTTP/2 must be the first that a connection speaks"));
     if (method >= sizeof ours || !ours[method])
         return STOP(err_set(c->refusal, ERR_NOT_IMPLEMENTED, "the method %s is not known here",
                             llhttp_method_name((llhttp_method_t)method)));
@@ -192,11 +193,9 @@ static size_t scheme_length(struct str target)
 static enum err check_target(struct http_exchange *x, struct str host, struct err_info *reterr)
 {
     struct str target = http_exchange_str(x, x->target);
-    for (size_t i = 0; i < target.len; i++)
-        if ((unsigned char)target.p[i] <= ' ' || (unsigned char)target.p[i] >= 0x7f || target.p[i] == '#')
-            return err_set(reterr, ERR_BAD_REQUEST,
-                           "the request target has the byte 0x%02x, which must be percent-encoded",
-                           (unsigned char)target.p[i]);
+    enum err e = http_target_check_bytes(target, reterr);
+    if (e)
+        return e;
     size_t skip = 0;
     if (!str_starts_with(target, STR_LIT("/"))) {
         skip = scheme_length(target);
@@ -218,14 +217,6 @@ static enum err check_target(struct http_exchange *x, struct str host, struct er
     if (path_len == 0)
         x->path = (struct http_span){x->target.offset + (uint32_t)str_index(target, '/'), 1};
     return OK;
-}
-
-static bool is_host(struct str host)
-{
-    for (size_t i = 0; i < host.len; i++)
-        if (!isalnum((unsigned char)host.p[i]) && !memchr("-._~%!$&'()*+;=:[]", host.p[i], 18))
-            return false;
-    return true;
 }
 
 /* "chunked" and nothing else, in one field. */
@@ -265,7 +256,7 @@ static enum err check_head(struct http1 *c, struct err_info *reterr)
     }
     if (hosts > 1 || (hosts == 0 && !x->old_client))
         return err_set(reterr, ERR_BAD_REQUEST, "the request has %zu Host fields; it must have exactly one", hosts);
-    if (!is_host(host))
+    if (!http_is_host(host))
         return err_set(reterr, ERR_BAD_REQUEST, "Host is not a host with an optional port");
     if ((e = check_target(x, host, reterr)))
         return e;

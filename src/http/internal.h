@@ -1,26 +1,24 @@
 /* What the files of this folder share: the server of one loop and the exchange.
  *
- * Three layers, each knowing only the one below through a struct of functions:
+ * Layers, each knowing only its neighbours, through a struct of functions:
  *
  *     exchange.c, router.c        what HTTP means: routes, limits, handlers, replies
  *       struct http_transport       how a protocol version sends a reply and holds a body back
- *     http1.c, http1_head.c       HTTP/1 framing of one connection (http1.h)
- *       struct http_stream_ops      bytes in and out: a socket, later TLS, in tests a fake
- *     socket.c                    TCP through libuv
+ *     http1*.c, http2*.c          framing of one connection (http1.h, http2.h)
+ *       struct http_protocol        what a connection calls when bytes or deadlines come (connection.h)
+ *       struct http_stream_ops      bytes in and out
+ *     tls.c                       TLS by OpenSSL, where a listener has it
+ *     socket.c                    TCP through libuv, in tests a fake
  *
  * server.c accepts, keeps time and drains; all of it runs on the loop's own thread. */
 #ifndef WW_HTTP_INTERNAL_H
 #define WW_HTTP_INTERNAL_H
 
 #include "base/list.h"
+#include "http/connection.h"
 #include "http/router.h"
 #include "http/server.h"
 #include "http/wheel.h"
-
-enum {
-    HTTP_INPUT_BYTES = 64 * 1024, /* one read; shared by all connections of the loop */
-    HTTP_PEER_BYTES = 48,
-};
 
 /* A run of bytes in http_exchange.head: an offset, because the buffer moves while it grows. */
 struct http_span {
@@ -53,10 +51,13 @@ struct http_exchange {
     struct http_server *server;
     const struct http_transport *transport;
     void *carrier; /* the transport's own: its connection or stream */
+    struct http_connection *conn;
     struct list link; /* in server->spares */
     const struct http_route *route;
     void *data;
     const char *peer;
+    bool secure; /* the client's own connection is TLS */
+    char forwarded_peer[HTTP_PEER_BYTES];
     uint64_t started_ns;
 
     bool has_method;
@@ -103,6 +104,9 @@ struct http_server {
     unsigned spare_count;
     char *input;
     struct buf output; /* where a reply is put together */
+    struct buf frames; /* the same for the frames of HTTP/2 */
+    struct buf sealed; /* TLS records on their way out */
+    char *plain;       /* what TLS has opened; NULL without TLS */
     uint64_t random[4];
     int64_t date_second;
     size_t common_len;
@@ -136,8 +140,8 @@ void http_socket_open(struct http_server *s, int fd, const struct sockaddr *peer
 
 /* --- exchange.c: what a protocol calls ---------------------------------------------------------- */
 /* A clean exchange with an id of its own, begun now. */
-struct http_exchange *http_exchange_get(struct http_server *s, const struct http_transport *transport,
-                                        void *carrier, const char *peer);
+struct http_exchange *http_exchange_get(struct http_connection *conn, const struct http_transport *transport,
+                                        void *carrier);
 /* The head is complete and well framed: finds the route and calls head(), or refuses. Like the next
  * two: the exchange may be gone when it returns. */
 void http_exchange_start(struct http_exchange *x);
@@ -161,6 +165,13 @@ enum http_persistence { HTTP_PERSIST_SILENT, HTTP_PERSIST_KEEP_ALIVE, HTTP_PERSI
 /* Puts the HTTP/1 head of `r` into s->output, over what was there. */
 void http_reply_head(struct http_server *s, const struct http_exchange *x, const struct http_reply *r,
                      enum http_persistence persistence);
+/* The fields that every reply has, X-Request-Id the last; returns how many. The values live as long as `x` and
+ * until the next reply. */
+enum { HTTP_COMMON_FIELDS_MAX = 8 };
+size_t http_reply_common(struct http_server *s, const struct http_exchange *x, const struct http_reply *r,
+                         struct http_field out[static HTTP_COMMON_FIELDS_MAX]);
+/* No control characters, and a name. */
+bool http_field_is_clean(const struct http_field *f);
 /* Whether a reply of this status has a body at all (RFC 9110 section 6.4.1). */
 bool http_status_has_body(int status);
 

@@ -9,13 +9,18 @@
     FIELD("Referrer-Policy", "no-referrer")      \
     FIELD("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 
+/* Over TLS only, where it means something (RFC 6797). */
+#define SECURE_FIELD(FIELD) FIELD("Strict-Transport-Security", "max-age=31536000")
+
 #define AS_TEXT(name, value) name ": " value "\r\n"
-#define AS_ROW(name, value) {STR_LIT(name), STR_LIT(name ": " value "\r\n")},
+#define AS_ROW(name, value) {STR_LIT(name), STR_LIT(value), STR_LIT(name ": " value "\r\n")},
 static const char security_text[] = SECURITY_FIELDS(AS_TEXT);
 static const struct {
     struct str name;
+    struct str value;
     struct str line;
-} security_rows[] = {SECURITY_FIELDS(AS_ROW)};
+} security_rows[] = {SECURITY_FIELDS(AS_ROW) SECURE_FIELD(AS_ROW)};
+enum { SECURE_ROW = LENGTH_OF(security_rows) - 1, DATE_BYTES = 29 };
 
 #define STATUSES(STATUS)                                                                          \
     STATUS(200, "OK")                                                                             \
@@ -92,10 +97,10 @@ static void refresh_common(struct http_server *s)
     s->date_second = now;
 }
 
-/* Which rows of the security table the handler sets itself, as bits. */
-static unsigned security_overridden(const struct http_reply *r)
+/* Which rows of the security table have no place in this reply, as bits. */
+static unsigned overridden(const struct http_exchange *x, const struct http_reply *r)
 {
-    unsigned rows = 0;
+    unsigned rows = x->secure ? 0 : 1u << SECURE_ROW;
     for (size_t f = 0; f < r->field_count; f++)
         for (unsigned i = 0; i < LENGTH_OF(security_rows); i++)
             if (str_ieq(r->fields[f].name, security_rows[i].name))
@@ -103,18 +108,18 @@ static unsigned security_overridden(const struct http_reply *r)
     return rows;
 }
 
-static void put_common(struct http_server *s, const struct http_reply *r)
+static void put_common(struct http_server *s, const struct http_exchange *x, const struct http_reply *r)
 {
     struct buf *out = &s->output;
     refresh_common(s);
-    unsigned overridden = security_overridden(r);
-    if (!overridden) {
+    unsigned without = overridden(x, r);
+    if (without == 1u << SECURE_ROW) {
         buf_append(out, s->common, s->common_len);
         return;
     }
     buf_append(out, s->common, s->common_len - (sizeof security_text - 1));
     for (unsigned i = 0; i < LENGTH_OF(security_rows); i++)
-        if (!(overridden & 1u << i))
+        if (!(without & 1u << i))
             buf_put_str(out, security_rows[i].line);
 }
 
@@ -126,9 +131,29 @@ static bool is_clean(struct str s)
     return true;
 }
 
+bool http_field_is_clean(const struct http_field *f)
+{
+    return f->name.len && is_clean(f->name) && is_clean(f->value);
+}
+
+size_t http_reply_common(struct http_server *s, const struct http_exchange *x, const struct http_reply *r,
+                         struct http_field out[static HTTP_COMMON_FIELDS_MAX])
+{
+    _Static_assert(LENGTH_OF(security_rows) + 2 <= HTTP_COMMON_FIELDS_MAX, "they fit");
+    size_t count = 0;
+    refresh_common(s);
+    unsigned without = overridden(x, r);
+    out[count++] = (struct http_field){STR_LIT("Date"), str_make(s->common + 6, DATE_BYTES)};
+    for (unsigned i = 0; i < LENGTH_OF(security_rows); i++)
+        if (!(without & 1u << i))
+            out[count++] = (struct http_field){security_rows[i].name, security_rows[i].value};
+    out[count++] = (struct http_field){STR_LIT("X-Request-Id"), str_make(x->request_id, sizeof x->request_id - 1)};
+    return count;
+}
+
 static void put_field(struct buf *out, struct str name, struct str value)
 {
-    WW_ASSERT(name.len && is_clean(name) && is_clean(value));
+    WW_ASSERT(http_field_is_clean(&(struct http_field){name, value}));
     buf_put_str(out, name);
     buf_append(out, ": ", 2);
     buf_put_str(out, value);
@@ -141,7 +166,7 @@ void http_reply_head(struct http_server *s, const struct http_exchange *x, const
     struct buf *out = &s->output;
     buf_clear(out);
     put_status(out, r->status);
-    put_common(s, r);
+    put_common(s, x, r);
     buf_put_str(out, STR_LIT("X-Request-Id: "));
     buf_append(out, x->request_id, sizeof x->request_id - 1);
     buf_append(out, "\r\n", 2);

@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "http/http1.h"
+#include "http/internal.h"
+#include "http/tls.h"
 
 enum {
     ACCEPT_BATCH = 64, /* then the connections at hand get their turn */
     OUTPUT_MAX_BYTES = 256 * 1024,
+    SEALED_MAX_BYTES = 1024 * 1024,
     TICK_MS = HTTP_WHEEL_TICK_NS / NS_PER_MS,
 };
 
@@ -90,7 +92,7 @@ static void cut_all(struct http_server *s)
 {
     struct list *link = s->connections.next;
     while (link != &s->connections) {
-        http1_broken(LIST_ENTRY(link, struct http1, link));
+        http_connection_broken(LIST_ENTRY(link, struct http_connection, link));
         link = s->connections.next;
     }
 }
@@ -102,10 +104,10 @@ static void on_tick(uv_timer_t *timer)
     struct http_deadline *d;
     resume_accepting(s);
     while ((d = http_wheel_next(&s->wheel, now))) {
-        struct http1 *c = CONTAINER_OF(d, struct http1, deadline);
-        uint64_t due = http1_due_ns(c);
+        struct http_connection *c = CONTAINER_OF(d, struct http_connection, deadline);
+        uint64_t due = c->protocol->due_ns(c);
         if (due <= now)
-            http1_expire(c);
+            c->protocol->expire(c);
         else
             http_wheel_set(&s->wheel, d, due);
     }
@@ -128,7 +130,7 @@ static void on_again(uv_idle_t *again)
     struct list end_of_turn, *link;
     list_push_back(&s->ready, &end_of_turn);
     while ((link = list_pop_front(&s->ready)) != &end_of_turn)
-        http1_continue(LIST_ENTRY(link, struct http1, ready_link));
+        http_connection_proceed(LIST_ENTRY(link, struct http_connection, ready_link));
     if (list_is_empty(&s->ready))
         uv_idle_stop(again);
 }
@@ -209,6 +211,10 @@ struct http_server *http_server_new_deaf(uv_loop_t *loop, const struct http_serv
     s->listen_fd = -1;
     s->input = xmalloc(HTTP_INPUT_BYTES);
     s->output = buf_make(OUTPUT_MAX_BYTES);
+    s->frames = buf_make(OUTPUT_MAX_BYTES);
+    s->sealed = buf_make(SEALED_MAX_BYTES);
+    if (config->tls)
+        s->plain = xmalloc(HTTP_TLS_PLAIN_BYTES);
     for (size_t i = 0; i < config->route_count; i++)
         WW_ASSERT(config->routes[i].handler.head);
     http_router_init(&s->router, config->routes, config->route_count);
@@ -263,8 +269,10 @@ void http_server_drain(struct http_server *s, uint64_t deadline_ns, void (*done)
         close(s->listen_fd);
         s->listen_fd = -1;
     }
-    LIST_EACH(link, &s->connections)
-        http1_drain(LIST_ENTRY(link, struct http1, link));
+    LIST_EACH(link, &s->connections) {
+        struct http_connection *c = LIST_ENTRY(link, struct http_connection, link);
+        c->protocol->drain(c);
+    }
     start_ticking(s);
     close_when_empty(s);
 }
@@ -279,6 +287,9 @@ void http_server_free(struct http_server *s)
         http_exchange_free(LIST_ENTRY(link, struct http_exchange, link));
     http_router_done(&s->router);
     buf_done(&s->output);
+    buf_done(&s->frames);
+    buf_done(&s->sealed);
+    free(s->plain);
     free(s->input);
     free(s);
 }

@@ -1,4 +1,5 @@
-/* The HTTP side of one loop: listening sockets, connections, requests and replies.
+/* The HTTP side of one loop: listening sockets, connections, requests and replies; HTTP/1 and HTTP/2, in
+ * clear text (HTTP/2 with prior knowledge) or over TLS (by ALPN).
  *
  * A `struct http_exchange` is one request and its reply, whatever the protocol version under it.
  * Its life, all on the loop's own thread:
@@ -17,7 +18,8 @@
  *
  * Rules that no handler can forget, because the server keeps them: RFC 9112 framing without lenient
  * flags, one `Host`, bounds on head, target and body, total deadlines and minimum rates, one request
- * in flight per HTTP/1 connection, Date and Connection fields, security headers, HEAD and 405/Allow. */
+ * in flight per HTTP/1 connection, 100 streams per HTTP/2 connection, Date and Connection fields, security
+ * headers, HEAD and 405/Allow. */
 #ifndef WW_HTTP_SERVER_H
 #define WW_HTTP_SERVER_H
 
@@ -66,12 +68,42 @@ struct http_limits {
 /* Sensible values for all. */
 struct http_limits http_limits_default(void);
 
+enum http_client_auth { HTTP_CLIENT_AUTH_OFF, HTTP_CLIENT_AUTH_OPTIONAL, HTTP_CLIENT_AUTH_REQUIRED };
+
+struct http_tls_config {
+    /* PEM files, separated by commas: a certificate (with its chain) and a key each. The first is for
+     * clients that name no host that is in another (SNI). */
+    const char *certificates;
+    const char *keys;
+    enum http_client_auth client_auth;
+    const char *client_ca; /* PEM: who may sign client certificates; NULL where client_auth is OFF */
+};
+
+/* The TLS side of listeners; outlives their servers, may be shared by loops. FIELD_INVALID: a file can't be
+ * used; *reterr names it. */
+struct http_tls;
+MUST_CHECK enum err http_tls_new(const struct http_tls_config *config, struct http_tls **ret_tls,
+                                 struct err_info *reterr);
+/* Reads the files again, for connections made from now on; on failure all stays as it was. Any thread. */
+MUST_CHECK enum err http_tls_reload(struct http_tls *tls, struct err_info *reterr);
+void http_tls_free(struct http_tls *tls);
+
+/* Addresses whose word about the client behind them is believed; immutable. */
+struct http_proxies;
+/* From "10.0.0.0/8, 192.0.2.1, 2001:db8::/32"; NULL for an empty text. FIELD_INVALID: not such a list. */
+MUST_CHECK enum err http_proxies_parse(struct str text, struct http_proxies **ret_proxies,
+                                       struct err_info *reterr);
+void http_proxies_free(struct http_proxies *p);
+
 struct http_server;
 
 struct http_server_config {
     const struct http_route *routes; /* outlives the server */
     size_t route_count;
     struct http_limits limits;
+    struct http_tls *tls;               /* NULL: clear text */
+    const struct http_proxies *proxies; /* whose Forwarded and X-Forwarded-* fields count; may be NULL */
+    uint16_t redirect_port;             /* not 0: every request is sent to https:// at this port instead */
     void *data; /* for handlers: http_exchange_server_data() */
     /* Told once a reply is complete or the client gone: for the access log and the counters.
      * `status` 0 = no reply was begun; `reply_bytes` = its head and body, 0 where the socket refused it.
@@ -111,8 +143,16 @@ struct str http_field(const struct http_exchange *x, const char *name);
 size_t http_field_count(const struct http_exchange *x, const char *name);
 /* Content-Length, or -1 where the body is chunked or there is none. */
 int64_t http_content_length(const struct http_exchange *x);
-/* The peer's address as text, e.g. "127.0.0.1"; lives with the exchange. */
+/* The client's address as text, e.g. "127.0.0.1": the peer's, or what a trusted proxy says. Lives with the
+ * exchange. */
 const char *http_peer(const struct http_exchange *x);
+/* Whether the client's own connection is TLS: this one, or the one that a trusted proxy speaks of. */
+bool http_is_secure(const struct http_exchange *x);
+/* Of a client certificate that was verified: its subject (RFC 2253 form), NULL where there is none, and its
+ * alternative names as "DNS:...", "IP:...", "URI:..." or "email:...". They live with the exchange. */
+const char *http_peer_subject(const struct http_exchange *x);
+size_t http_peer_san_count(const struct http_exchange *x);
+const char *http_peer_san(const struct http_exchange *x, size_t index);
 /* 128 random bits in hexadecimal, made for this exchange: X-Request-Id of the reply, the log and the error. */
 const char *http_request_id(const struct http_exchange *x);
 void *http_exchange_server_data(const struct http_exchange *x);

@@ -1,10 +1,10 @@
-/* The bytes of an HTTP/1 connection over TCP. */
+/* The bytes of a connection over TCP. */
 #include <unistd.h>
 
-#include "http/http1.h"
+#include "http/internal.h"
 
 struct http_socket {
-    struct http1 http1;
+    struct http_connection conn;
     uv_tcp_t tcp;
     uv_shutdown_t shutdown;
     unsigned writes; /* queued with libuv */
@@ -18,9 +18,9 @@ struct queued_write {
     char copy[];
 };
 
-static struct http_socket *socket_of(struct http1 *c)
+static struct http_socket *socket_of(struct http_connection *c)
 {
-    return CONTAINER_OF(c, struct http_socket, http1);
+    return CONTAINER_OF(c, struct http_socket, conn);
 }
 
 static uv_stream_t *stream_of(struct http_socket *s)
@@ -38,9 +38,9 @@ static void on_written(uv_write_t *request, int status)
     if (status == UV_ECANCELED)
         return; /* closed by us */
     if (status < 0)
-        http1_broken(&s->http1);
+        http_connection_broken(&s->conn);
     else if (s->writes == 0)
-        http1_flushed(&s->http1);
+        http_connection_flushed(&s->conn);
 }
 
 static enum http_sent queue(struct http_socket *s, struct str head, struct str body, char *owned)
@@ -66,7 +66,7 @@ static enum http_sent queue(struct http_socket *s, struct str head, struct str b
     return HTTP_SENT_LATER;
 }
 
-static enum http_sent socket_send(struct http1 *c, struct str head, struct str body, char *owned)
+static enum http_sent socket_send(struct http_connection *c, struct str head, struct str body, char *owned)
 {
     struct http_socket *s = socket_of(c);
     uv_buf_t bufs[2] = {
@@ -92,22 +92,22 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     (void)suggested;
     struct http_socket *s = handle->data;
-    buf->base = s->http1.server->input;
-    buf->len = http1_room(&s->http1);
+    buf->base = s->conn.server->input;
+    buf->len = http_connection_room(&s->conn);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
 {
     struct http_socket *s = stream->data;
     if (count > 0)
-        http1_feed(&s->http1, str_make(buf->base, (size_t)count));
+        http_connection_feed(&s->conn, str_make(buf->base, (size_t)count));
     else if (count == UV_EOF)
-        http1_end_of_input(&s->http1);
+        http_connection_end_of_input(&s->conn);
     else if (count < 0 && count != UV_ENOBUFS)
-        http1_broken(&s->http1);
+        http_connection_broken(&s->conn);
 }
 
-static void socket_read(struct http1 *c, bool on)
+static void socket_read(struct http_connection *c, bool on)
 {
     struct http_socket *s = socket_of(c);
     if (on)
@@ -122,7 +122,7 @@ static void on_shutdown(uv_shutdown_t *request, int status)
     (void)status; /* the client is gone already, or reading will tell */
 }
 
-static void socket_shutdown(struct http1 *c)
+static void socket_shutdown(struct http_connection *c)
 {
     struct http_socket *s = socket_of(c);
     uv_shutdown(&s->shutdown, stream_of(s), on_shutdown);
@@ -131,12 +131,13 @@ static void socket_shutdown(struct http1 *c)
 static void on_closed(uv_handle_t *handle)
 {
     struct http_socket *s = handle->data;
-    struct http_server *server = s->http1.server;
+    struct http_server *server = s->conn.server;
+    http_connection_done(&s->conn);
     free(s);
     http_server_handle_closed(server);
 }
 
-static void socket_close(struct http1 *c)
+static void socket_close(struct http_connection *c)
 {
     uv_close((uv_handle_t *)&socket_of(c)->tcp, on_closed);
 }
@@ -154,13 +155,13 @@ void http_socket_open(struct http_server *server, int fd, const struct sockaddr 
     s->tcp.data = s;
     WW_ASSERT(uv_tcp_init(server->loop, &s->tcp) == 0);
     http_server_handle_opened(server);
-    if (uv_ip_name(peer, s->http1.peer, sizeof s->http1.peer) < 0)
-        snprintf(s->http1.peer, sizeof s->http1.peer, "-");
+    if (uv_ip_name(peer, s->conn.peer, sizeof s->conn.peer) < 0)
+        snprintf(s->conn.peer, sizeof s->conn.peer, "-");
     if (uv_tcp_open(&s->tcp, fd) < 0) {
         close(fd);
-        s->http1.server = server;
+        s->conn.server = server;
         uv_close((uv_handle_t *)&s->tcp, on_closed);
         return;
     }
-    http1_open(&s->http1, server, &tcp_ops);
+    http_connection_open(&s->conn, server, &tcp_ops);
 }

@@ -53,11 +53,33 @@ static enum step_result step_receive(struct invocation *inv)
     return inv->origin->receive(inv);
 }
 
+static void on_limit(struct limit_wait *w)
+{
+    invocation_resume(CONTAINER_OF(w, struct invocation, limit));
+}
+
+/* Takes one execution of the key's tier. Without a key (the command line) or without limits there is nothing to ask. */
 static enum step_result step_admit(struct invocation *inv)
 {
-    if (!inv->context->draining)
+    struct limit_wait *w = &inv->limit;
+    if (!inv->context->limit || !inv->key)
         return STEP_DONE;
-    return fail(inv, &(struct err_info){ERR_SHUTTING_DOWN, ""});
+    if (!inv->limit_asked) {
+        const struct kv_figures figures = {inv->key->per_minute, inv->key->per_day, inv->key->concurrency};
+        inv->limit_asked = true;
+        w->ready = on_limit;
+        if (limit_execution(inv->context->limit, inv->context->loop, str_of(inv->key->id), &figures, w) == LIMIT_ASK)
+            return STEP_WAIT;
+    }
+    return w->answer == LIMIT_REFUSED && limit_refusal(&w->state, &inv->failure) ? STEP_FAIL : STEP_DONE;
+}
+
+/* What was taken goes back, the token too where the request cost nothing: nothing ran, and nothing was compiled for it. */
+static void give_back(struct invocation *inv)
+{
+    bool free_of_cost = !inv->ran && err_status(inv->failure.code) != 422;
+    if (inv->limit_asked)
+        limit_give(inv->context->limit, inv->context->loop, &inv->limit.ticket, free_of_cost);
 }
 
 /* --- resolve ------------------------------------------------------------------------------------ */
@@ -179,6 +201,7 @@ static enum step_result step_meter(struct invocation *inv)
 {
     struct metrics *m = inv->context->metrics;
     const struct run_report *r = &inv->report;
+    give_back(inv);
     if (inv->ran)
         metrics_count_run(m, (enum cause)r->cause, r->run_ns, r->cpu_ns, r->stdin_bytes, r->stdout_bytes,
                           r->memory_peak_bytes, r->host_calls);

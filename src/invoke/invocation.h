@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/loop.h"
 #include "executor/executor.h"
+#include "limit/limit.h"
 #include "meter/metrics.h"
 #include "meter/receipt.h"
 #include "module/module.h"
@@ -60,12 +61,12 @@ struct invoke_context {
     struct exec_loop *exec;
     struct modules *modules;
     struct auth *auth;
+    struct limit *limit; /* NULL: none is kept */
     struct metrics *metrics;
     /* The server's ceilings, which are the defaults, too. */
     uint64_t timeout_ns, memory_bytes, stdout_bytes, stderr_bytes;
     uint32_t live; /* invocations now */
     void (*on_idle)(struct invoke_context *c); /* the last one has gone; may be NULL */
-    bool draining;
 };
 
 struct invocation {
@@ -92,6 +93,10 @@ struct invocation {
     unsigned char sha[MODULE_SHA_BYTES];
     struct exec_spec spec; /* its code is filled by resolve */
     struct buf input;
+
+    /* admit */
+    bool limit_asked;
+    struct limit_wait limit;
 
     /* resolve */
     struct module_wait module_wait;

@@ -6,9 +6,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "main/commands.h"
+#include "main/front.h"
 #include "main/parts.h"
 #include "main/upgrade.h"
 #include "module/seal.h"
+#include "store/keys.h"
 
 enum { AUTH_CACHE_KEYS = 10000, REFRESH_MS = 500, LOOPS_MAX = 64 };
 
@@ -22,6 +24,7 @@ struct serve_loop {
     struct api_context api;
     struct metrics metrics;
     struct loop_post post;
+    unsigned undrained; /* listeners */
     bool drained;
 };
 
@@ -33,6 +36,9 @@ struct server {
     uint32_t loop_count;
     struct api_program program;
     struct auth *auth;
+    struct kv *kv;
+    struct limit *limit; /* NULL: RATE_LIMITS=off */
+    struct front front;
     char *salt;
     char cache_dir[4200], temp_dir[4200];
     uv_signal_t terminate, interrupt, upgrade;
@@ -56,8 +62,10 @@ static void close_loop(struct loop_post *post)
     struct serve_loop *sl = CONTAINER_OF(post, struct serve_loop, post);
     struct server *s = sl->server;
     executor_detach(sl->api.invoke.exec);
+    kv_detach(s->kv, &sl->loop);
     http_server_free(sl->api.server);
     if (sl->loop.index == 0) {
+        front_close(&s->front);
         uv_close((uv_handle_t *)&s->terminate, NULL);
         uv_close((uv_handle_t *)&s->interrupt, NULL);
         uv_close((uv_handle_t *)&s->upgrade, NULL);
@@ -94,15 +102,20 @@ static void on_idle(struct invoke_context *c)
 static void on_connections_drained(void *arg)
 {
     struct serve_loop *sl = arg;
-    sl->drained = true;
+    sl->drained = --sl->undrained == 0;
     loop_is_drained(sl);
 }
 
 static void drain_loop(struct loop_post *post)
 {
     struct serve_loop *sl = CONTAINER_OF(post, struct serve_loop, post);
+    struct http_server *redirect = sl->loop.index == 0 ? sl->server->front.redirect : NULL;
+    uint64_t deadline_ns = sl->server->drain_deadline_ns;
     sl->api.invoke.on_idle = on_idle;
-    http_server_drain(sl->api.server, sl->server->drain_deadline_ns, on_connections_drained, sl);
+    sl->undrained = redirect ? 2 : 1;
+    http_server_drain(sl->api.server, deadline_ns, on_connections_drained, sl);
+    if (redirect)
+        http_server_drain(redirect, deadline_ns, on_connections_drained, sl);
 }
 
 static void drain(struct server *s)
@@ -164,13 +177,13 @@ static void on_refresh(uv_timer_t *timer)
 static enum err open_kept_things(struct server *s, struct modules_config *modules, struct err_info *reterr)
 {
     const struct settings *set = &s->settings;
-    char path[4200];
+    char path[PARTS_PATH_BYTES];
+    struct store_config store = parts_store_config(set, path);
     snprintf(s->cache_dir, sizeof s->cache_dir, "%s/cache", set->data_dir);
     if (set->wasm_temp_dir[0])
         snprintf(s->temp_dir, sizeof s->temp_dir, "%s", set->wasm_temp_dir);
     else
         snprintf(s->temp_dir, sizeof s->temp_dir, "%s/tmp", set->data_dir);
-    snprintf(path, sizeof path, "%s/wasmwiz.db", set->data_dir);
     enum err e = parts_make_folder(set->data_dir, reterr);
     if (!e)
         e = parts_make_folder(s->cache_dir, reterr);
@@ -181,7 +194,7 @@ static enum err open_kept_things(struct server *s, struct modules_config *module
     if (!e)
         e = seal_key_load(set->data_dir, modules->seal_key, reterr);
     if (!e)
-        e = store_open(path, &s->program.store, reterr);
+        e = store_open_with(&store, &s->program.store, reterr);
     if (!e)
         s->auth = auth_new(s->program.store, str_of(s->salt), AUTH_CACHE_KEYS);
     modules->cache_dir = s->cache_dir;
@@ -215,6 +228,31 @@ static struct serve_loop *make_loop(struct server *s, uint32_t index)
     return sl;
 }
 
+/* Several sockets share the port (SO_REUSEPORT), so nobody would notice a second server on it: this does. */
+static enum err check_port_is_free(const char *host, uint16_t port, struct err_info *reterr)
+{
+    CLEANUP(closep) int fd = -1;
+    return port ? http_listen(host, port, false, &fd, &port, reterr) : OK;
+}
+
+/* A lease outlives the longest run and its wait for a place. */
+static enum err open_limits(struct server *s, struct err_info *reterr)
+{
+    const struct settings *set = &s->settings;
+    struct kv_config config = {.url = str_of(set->redis_url), .loops = s->loop_count};
+    enum err e = kv_open(&config, &s->kv, reterr);
+    if (e)
+        return e;
+    for (uint32_t i = 0; i < s->loop_count; i++)
+        kv_attach(s->kv, &s->loops[i]->loop);
+    if (set->rate_limits == RATE_LIMITS_ON)
+        s->limit = limit_new(&(struct limit_config){
+            .kv = s->kv,
+            .lease_ns = MIN(set->execution_timeout + set->queue_timeout + 60 * NS_PER_S, KV_LEASE_MAX_NS)});
+    s->program.kv = s->kv;
+    return OK;
+}
+
 static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *port, struct err_info *reterr)
 {
     struct server *s = sl->server;
@@ -227,6 +265,7 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
         .exec = executor_attach(s->program.executor, &sl->loop),
         .modules = s->program.modules,
         .auth = s->auth,
+        .limit = s->limit,
         .metrics = &sl->metrics,
         .timeout_ns = set->execution_timeout,
         .memory_bytes = set->memory_limit,
@@ -241,6 +280,7 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
         .on_done = api_on_done,
         .error_body = api_error_body,
     };
+    front_configure(&s->front, &config);
     config.limits.connections_max = (uint32_t)MAX(set->connections_max / s->loop_count, 1ULL);
     config.limits.head_timeout_ns = set->head_timeout;
     config.limits.body_timeout_ns = set->body_timeout;
@@ -273,14 +313,15 @@ static void announce(struct server *s, const char *host, uint16_t port)
     bool none = true;
     const char *shown = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 ? "127.0.0.1" : host;
     const char *open = strchr(shown, ':') ? "[" : "", *close = strchr(shown, ':') ? "]" : "";
-    printf("listening on http://%s%s%s:%u\n", open, shown, close, port);
+    const char *scheme = s->front.tls ? "https" : "http";
+    printf("listening on %s://%s%s%s:%u\n", scheme, open, shown, close, port);
     if (s->settings.environment == ENVIRONMENT_DEVELOPMENT &&
         store_key_each(s->program.store, has_no_key, &none, &err) == OK && none &&
         auth_key_create(s->auth, STR_LIT("first"), STR_LIT("pro"), 0, token, &err) == OK) {
         printf("\nThe first API key, shown this once:\n  %s\n\nTry it, a guest that prints what it reads:\n"
                "  base64 -d <<< %s |\n    curl -H 'Authorization: Bearer %s' -F 'wasm=@-;filename=echo.wasm' -F input=hello "
-               "http://%s%s%s:%u/execute\n\n",
-               token, echo_module, token, open, shown, close, port);
+               "%s://%s%s%s:%u/execute\n\n",
+               token, echo_module, token, scheme, open, shown, close, port);
     }
     fflush(stdout);
 }
@@ -317,23 +358,32 @@ static enum err start(struct server *s, struct err_info *reterr)
         loops[i] = &make_loop(s, i)->loop;
     enum err e = open_kept_things(s, &modules, reterr);
     if (!e)
+        e = open_limits(s, reterr);
+    if (!e)
         e = executor_new(&exec, loops, s->loop_count, &s->program.executor, reterr);
     if (!e)
         e = modules_new(loops[0], &modules, &s->program.modules, reterr);
+    if (!e)
+        e = front_open(&s->front, &s->settings, reterr);
     fill_program(s);
     const char *host = s->settings.server_host[0]                              ? s->settings.server_host
                        : s->settings.environment == ENVIRONMENT_DEVELOPMENT ? "127.0.0.1"
                                                                               : "0.0.0.0";
     uint16_t port = (uint16_t)s->settings.server_port;
+    if (!e && !handed_over)
+        e = check_port_is_free(host, port, reterr);
     for (uint32_t i = 0; !e && i < s->loop_count; i++)
         e = open_loop(s->loops[i], host, &port, reterr);
+    if (!e)
+        e = front_start(&s->front, &s->loops[0]->loop.uv, &s->settings, host, port, reterr);
     if (e)
         return e;
     start_watching(s);
     LOG_INFO("started", LOG_CSTR("version", WW_VERSION), LOG_CSTR("host", host), LOG_U64("port", port),
              LOG_U64("loops", s->loop_count), LOG_U64("sandboxes", exec.sandboxes),
              LOG_CSTR("isolation", exec.isolation == EXEC_INLINE ? "inline" : "process"),
-             LOG_CSTR("database", "sqlite"), LOG_CSTR("data_dir", s->settings.data_dir));
+             LOG_CSTR("database", store_backend(s->program.store)),
+             LOG_CSTR("database_at", store_describe(s->program.store)), LOG_CSTR("data_dir", s->settings.data_dir));
     announce(s, host, port);
     upgrade_write_pid(s->settings.data_dir);
     upgrade_tell_ready();
@@ -346,7 +396,10 @@ static void finish(struct server *s)
         loop_done(&s->loops[i]->loop);
     modules_free(s->program.modules);
     executor_free(s->program.executor);
+    limit_free(s->limit);
+    kv_free(s->kv);
     auth_free(s->auth);
+    front_done(&s->front);
     store_close(s->program.store);
     for (uint32_t i = 0; i < s->loop_count; i++)
         free(s->loops[i]);
@@ -391,6 +444,7 @@ int command_serve(int argc, char **argv)
     run_loop(s.loops[0]);
     for (uint32_t i = 1; i < s.loop_count; i++)
         uv_thread_join(&s.loops[i]->thread);
+    upgrade_remove_pid(s.settings.data_dir);
     finish(&s);
     settings_done(&s.settings);
     LOG_INFO("stopped");

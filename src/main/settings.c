@@ -236,18 +236,43 @@ void settings_done(struct settings *s)
 }
 
 /* --- what people read --------------------------------------------------------------------------- */
+enum { HELP_INDENT = 21, HELP_COLUMNS = 100 };
+
+/* The text behind the variable's name, broken between words. */
+static void put_wrapped(struct buf *out, const char *text)
+{
+    size_t column = HELP_INDENT;
+    for (struct str rest = str_of(text); rest.len;) {
+        struct str word = str_split(&rest, ' ');
+        if (column + word.len + 1 > HELP_COLUMNS) {
+            buf_printf(out, "\n%*s", HELP_INDENT, "");
+            column = HELP_INDENT;
+        }
+        if (column > HELP_INDENT)
+            buf_putc(out, ' ');
+        buf_put_str(out, word);
+        column += word.len + 1;
+    }
+    buf_putc(out, '\n');
+}
+
 void settings_put_help(struct buf *out)
 {
     for (size_t i = 0; i < ROWS; i++) {
         const struct row *row = &rows[i];
-        buf_printf(out, "  %-18s %s\n", row->variable, row->help);
-        buf_printf(out, "  %-18s ", "");
+        struct buf range = buf_make(1024);
         if (row->flag)
-            buf_printf(out, "%s VALUE; ", row->flag);
-        put_range(out, row);
+            buf_printf(&range, "%s VALUE; ", row->flag);
+        put_range(&range, row);
         if (row->initial[0])
-            buf_printf(out, "; default %s", row->initial);
-        buf_putc(out, '\n');
+            buf_printf(&range, "; default %s", row->initial);
+        buf_printf(out, "  %-18s ", row->variable);
+        if (strlen(row->variable) > HELP_INDENT - 3)
+            buf_printf(out, "\n%*s", HELP_INDENT, "");
+        put_wrapped(out, row->help);
+        buf_printf(out, "%*s", HELP_INDENT, "");
+        put_wrapped(out, buf_cstr(&range));
+        buf_done(&range);
     }
 }
 

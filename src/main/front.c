@@ -1,0 +1,82 @@
+#include "main/front.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+_Static_assert((int)CLIENT_AUTH_OFF == HTTP_CLIENT_AUTH_OFF && (int)CLIENT_AUTH_REQUIRED == HTTP_CLIENT_AUTH_REQUIRED,
+               "the words of TLS_CLIENT_AUTH stand in this order");
+
+static enum err check(const struct settings *set, struct err_info *reterr)
+{
+    bool tls = set->tls_cert[0] != 0;
+    if (tls != (set->tls_key[0] != 0))
+        return err_set(reterr, ERR_FIELD_INVALID, "TLS_CERT and TLS_KEY go together: one of them is missing");
+    if (!tls && (set->tls_client_auth != CLIENT_AUTH_OFF || set->redirect_port))
+        return err_set(reterr, ERR_FIELD_INVALID, "TLS_CLIENT_AUTH and REDIRECT_PORT need TLS_CERT");
+    if (set->tls_client_auth != CLIENT_AUTH_OFF && !set->tls_client_ca[0])
+        return err_set(reterr, ERR_FIELD_INVALID, "TLS_CLIENT_AUTH needs TLS_CLIENT_CA");
+    return OK;
+}
+
+enum err front_open(struct front *f, const struct settings *set, struct err_info *reterr)
+{
+    enum err e = check(set, reterr);
+    if (!e)
+        e = http_proxies_parse(str_of(set->trusted_proxies), &f->proxies, reterr);
+    if (e || !set->tls_cert[0])
+        return e;
+    return http_tls_new(&(struct http_tls_config){.certificates = set->tls_cert,
+                                                  .keys = set->tls_key,
+                                                  .client_auth = (enum http_client_auth)set->tls_client_auth,
+                                                  .client_ca = set->tls_client_ca},
+                        &f->tls, reterr);
+}
+
+void front_configure(const struct front *f, struct http_server_config *config)
+{
+    config->tls = f->tls;
+    config->proxies = f->proxies;
+}
+
+static void on_reload(uv_signal_t *handle, int number)
+{
+    struct front *f = CONTAINER_OF(handle, struct front, reload);
+    struct err_info err = {0};
+    (void)number;
+    if (!f->tls)
+        LOG_INFO("SIGHUP: there is nothing to reload");
+    else if (http_tls_reload(f->tls, &err))
+        LOG_ERROR("the TLS files were not reloaded; the old ones stay in use", LOG_CSTR("reason", err_text(&err)));
+    else
+        LOG_INFO("the TLS files were reloaded");
+}
+
+enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *set, const char *host, uint16_t port,
+                     struct err_info *reterr)
+{
+    uv_signal_init(loop, &f->reload);
+    uv_signal_start(&f->reload, on_reload, SIGHUP);
+    if (!set->redirect_port)
+        return OK;
+    struct http_server_config config = {.limits = http_limits_default(), .redirect_port = port};
+    uint16_t from = (uint16_t)set->redirect_port;
+    int fd;
+    /* Shared, so that a successor can open it while this process still drains. */
+    enum err e = http_listen(host, from, true, &fd, &from, reterr);
+    return e ? e : http_server_new(loop, fd, &config, &f->redirect, reterr);
+}
+
+void front_close(struct front *f)
+{
+    http_server_free(f->redirect);
+    f->redirect = NULL;
+    uv_close((uv_handle_t *)&f->reload, NULL);
+}
+
+void front_done(struct front *f)
+{
+    http_tls_free(f->tls);
+    http_proxies_free(f->proxies);
+}
