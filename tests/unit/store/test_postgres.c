@@ -236,7 +236,7 @@ static void a_statement_ends_at_its_time(void **state)
 {
     struct fixture *f = begin(state);
     struct store_key found;
-    open_with(f, (struct store_config){.timeout_ns = 200 * NS_PER_MS, .pool_max = 1});
+    open_with(f, (struct store_config){.timeout_ns = 700 * NS_PER_MS, .pool_max = 1});
     insert(f, 1, "x");
     uint64_t connects = store_stats(f->store).connects;
     PGconn *pg = connect_raw(f);
@@ -262,7 +262,7 @@ static pid_t backend(struct fixture *f)
 static void a_silent_server_is_given_up(void **state)
 {
     struct fixture *f = begin(state);
-    open_with(f, (struct store_config){.timeout_ns = 200 * NS_PER_MS, .pool_max = 1});
+    open_with(f, (struct store_config){.timeout_ns = 700 * NS_PER_MS, .pool_max = 1});
     pid_t pid = backend(f);
     struct store_key key = make_key(1, "x");
     assert_int_equal(kill(pid, SIGSTOP), 0);
@@ -358,7 +358,7 @@ static void a_pool_that_is_all_busy_says_so(void **state)
 {
     struct fixture *f = begin(state);
     struct writer w = {.f = f};
-    open_with(f, (struct store_config){.pool_max = 1, .timeout_ns = 200 * NS_PER_MS});
+    open_with(f, (struct store_config){.pool_max = 1, .timeout_ns = 700 * NS_PER_MS});
     pid_t pid = backend(f);
     assert_int_equal(kill(pid, SIGSTOP), 0);
     assert_int_equal(pthread_create(&w.thread, NULL, wait_for_the_silent, &w), 0);
