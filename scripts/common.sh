@@ -25,6 +25,8 @@ lock() {
 venv_dir() { echo "$CACHE/venv-$(cat "$ROOT"/tests/requirements.txt "$ROOT"/tests/guests/requirements.txt | key_of)"; }
 # The folder with AssemblyScript's node_modules.
 assemblyscript_dir() { echo "$CACHE/assemblyscript-$(key_of <"$ROOT/tests/guests/assemblyscript/package-lock.json")"; }
+# The folder of h2spec, a program that tests servers of HTTP/2.
+h2spec_dir() { echo "$CACHE/h2spec-2.2.1"; }
 # A Go that knows GOOS=wasip1 (1.21 or newer); nothing and false where there is none.
 find_go() {
     local go version

@@ -73,7 +73,8 @@ struct http_connection {
 
 /* --- greet.c ------------------------------------------------------------------------------------ */
 /* A new connection, with TLS where the server has it; c->peer is set already. Reading is on. */
-void http_connection_open(struct http_connection *c, struct http_server *s, const struct http_stream_ops *stream);
+void http_connection_open(struct http_connection *c, struct http_server *s,
+                          const struct http_stream_ops *stream);
 /* For the protocol: ends the connection. Fine when it has ended. */
 void http_connection_close(struct http_connection *c);
 /* Frees what hangs on it, not `c`. */

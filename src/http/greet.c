@@ -120,7 +120,8 @@ void http_connection_chosen(struct http_connection *c, bool http2)
         http1_open(c);
 }
 
-void http_connection_open(struct http_connection *c, struct http_server *s, const struct http_stream_ops *stream)
+void http_connection_open(struct http_connection *c, struct http_server *s,
+                          const struct http_stream_ops *stream)
 {
     struct greeting *g = xcalloc(1, sizeof *g);
     g->since_ns = http_server_now_ns(s);

@@ -9,7 +9,7 @@ enum {
     FRAMES_BATCH_BYTES = 64 * 1024,
 };
 #define LINGER_NS (2 * NS_PER_S)
-#define LOOK_NS (250 * NS_PER_MS)        /* how often deadlines of streams are looked at */
+#define LOOK_NS (250 * NS_PER_MS) /* how often deadlines of streams are looked at */
 /* The rest of a request whose reply is out is not wanted (RFC 9113 section 8.1). Clients that learn it while
  * they still send may throw the reply away (curl 7.88, httpcore 1.0), so they get a little time. */
 #define CUT_NS NS_PER_S
@@ -127,7 +127,8 @@ static bool flush(struct http2 *h)
 
 static void meet_doom(struct http2 *h)
 {
-    LOG_DEBUG("an HTTP/2 connection is ended", LOG_CSTR("peer", h->conn->peer), LOG_CSTR("reason", h->doom_reason));
+    LOG_DEBUG("an HTTP/2 connection is ended", LOG_CSTR("peer", h->conn->peer),
+              LOG_CSTR("reason", h->doom_reason));
     end_streams(h);
     nghttp2_session_terminate_session(h->session, h->doom);
     if (flush(h))
@@ -214,8 +215,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return nghttp2_session_set_stream_user_data(session, s->id, s);
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
-                     const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
 {
     struct http2_stream *s = stream_of(arg, frame->hd.stream_id);
     (void)session, (void)flags;
@@ -225,7 +226,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 }
 
 static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-                             size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
+                             size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
+                             void *arg)
 {
     struct http2_stream *s = stream_of(arg, frame->hd.stream_id);
     (void)session, (void)name, (void)name_len, (void)value, (void)value_len, (void)flags;
@@ -234,7 +236,8 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
     return 0;
 }
 
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t len, void *arg)
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t len,
+                   void *arg)
 {
     struct http2 *h = arg;
     struct http2_stream *s = stream_of(h, id);
@@ -395,7 +398,8 @@ static void http2_proceed(struct http_connection *c)
     struct http2 *h = http2_of(c);
     /* A handler may end only its own stream here, and no stream leaves the list before flush(). */
     h->feeding = true;
-    LIST_EACH(link, &h->streams) {
+    LIST_EACH(link, &h->streams)
+    {
         struct http2_stream *s = LIST_ENTRY(link, struct http2_stream, link);
         if (s->resumed) {
             go_on(s);
@@ -445,7 +449,7 @@ static bool body_is_overdue(const struct http2_stream *s, uint64_t now)
 {
     const struct http_limits *limits = &s->http2->server->config.limits;
     uint64_t rate = limits->body_min_rate;
-    if (!s->started || s->ended || !s->x->told || s->paused_ns)
+    if (!s->started || s->ended || !s->x->told || s->x->paused)
         return false;
     return s->since_ns + limits->body_timeout_ns + (rate ? s->body_bytes * NS_PER_S / rate : 0) <= now;
 }
@@ -454,8 +458,11 @@ static bool body_is_overdue(const struct http2_stream *s, uint64_t now)
 static void look_at_streams(struct http2 *h, uint64_t now)
 {
     h->next_look_ns = now + LOOK_NS;
-    LIST_EACH(link, &h->streams) {
+    LIST_EACH(link, &h->streams)
+    {
         struct http2_stream *s = LIST_ENTRY(link, struct http2_stream, link);
+        if (s->x->paused && !s->paused_ns)
+            s->paused_ns = now;
         if (s->write_since_ns && s->write_since_ns + h->server->config.limits.write_timeout_ns <= now) {
             s->write_since_ns = 0;
             nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_CANCEL);
@@ -557,6 +564,7 @@ void http2_open(struct http_connection *c)
     http2_guard_init(h);
     h->session = session_new(h);
     WW_ASSERT(nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, LENGTH_OF(settings)) == 0);
-    WW_ASSERT(nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, HTTP2_WINDOW_BYTES) == 0);
+    WW_ASSERT(nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, HTTP2_WINDOW_BYTES) ==
+              0);
     settle(h);
 }

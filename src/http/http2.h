@@ -19,8 +19,10 @@ enum {
     HTTP2_FRAME_HEAD_BYTES = 9,
     HTTP2_STREAMS_MAX = 100,
     HTTP2_STREAM_WINDOW_BYTES = 128 * 1024,
-    HTTP2_WINDOW_BYTES = 512 * 1024, /* of the connection: so much of bodies that handlers don't take is held */
-    HTTP2_REPLIES_FULL_BYTES = 8 * 1024 * 1024, /* of bodies that wait for the client: above it requests wait too */
+    HTTP2_WINDOW_BYTES =
+        512 * 1024, /* of the connection: so much of bodies that handlers don't take is held */
+    HTTP2_REPLIES_FULL_BYTES =
+        8 * 1024 * 1024, /* of bodies that wait for the client: above it requests wait too */
     HTTP2_REPLIES_MAX_BYTES = 128 * 1024 * 1024, /* a reply past it is lost */
 };
 
@@ -76,7 +78,7 @@ struct http2_stream {
     struct list link; /* in http2->streams */
     bool head_done;
     bool started; /* and was looked at: not while too many replies wait */
-    bool ended;       /* all of the request is here */
+    bool ended;   /* all of the request is here */
     bool end_told;
     bool resumed;
     bool has_authority;
@@ -84,7 +86,7 @@ struct http2_stream {
     struct err_info refusal;
     struct http_span scheme, method, authority;
 
-    struct buf held; /* bytes that came while the handler was paused */
+    struct buf held;    /* bytes that came while the handler was paused */
     uint64_t since_ns;  /* when the body began; later by the time it was paused */
     uint64_t paused_ns; /* 0: it is not */
     uint64_t body_bytes;
@@ -92,7 +94,7 @@ struct http2_stream {
     char *body; /* of the reply; owned */
     size_t body_len, body_sent;
     uint64_t write_since_ns; /* when the reply last got on; 0: there is none */
-    uint64_t cut_ns;         /* the reply is out and the request is not complete: when to end that; 0: no such */
+    uint64_t cut_ns; /* the reply is out and the request is not complete: when to end that; 0: no such */
 };
 
 /* --- http2.c ------------------------------------------------------------------------------------ */

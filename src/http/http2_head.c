@@ -56,7 +56,8 @@ void http2_head_add(struct http2_stream *s, struct str name, struct str value)
     size_t cost = name.len + value.len + FIELD_COST_BYTES;
     if (str_eq(name, STR_LIT(":path")) && value.len > limits->target_bytes_max)
         refuse(s, ERR_URI_TOO_LONG, "", limits->target_bytes_max);
-    else if (cost > limits->head_bytes_max || x->head.len + x->field_count * FIELD_COST_BYTES + cost > limits->head_bytes_max)
+    else if (cost > limits->head_bytes_max ||
+             x->head.len + x->field_count * FIELD_COST_BYTES + cost > limits->head_bytes_max)
         refuse(s, ERR_HEADERS_TOO_LARGE, "bytes in its head", limits->head_bytes_max);
     else if (x->field_count == limits->fields_max)
         refuse(s, ERR_HEADERS_TOO_LARGE, "fields", limits->fields_max);
@@ -99,7 +100,8 @@ static enum err check_host(struct http2_stream *s, struct err_info *reterr)
     size_t hosts = http_field_count(x, "host");
     struct str host = http_field(x, "host"), authority = http_exchange_str(x, s->authority);
     if (hosts > 1 || (hosts == 0 && !s->has_authority))
-        return err_set(reterr, ERR_BAD_REQUEST, "the request names %zu hosts; it must name exactly one", hosts);
+        return err_set(reterr, ERR_BAD_REQUEST, "the request names %zu hosts; it must name exactly one",
+                       hosts);
     if (hosts && s->has_authority && !str_ieq(host, authority))
         return err_set(reterr, ERR_BAD_REQUEST, "Host names another host than :authority does");
     if (!http_is_host(hosts ? host : authority))
@@ -126,7 +128,8 @@ static enum err check_target(struct http2_stream *s, struct err_info *reterr)
     size_t path_len = str_index(target, '?');
     x->path = (struct http_span){x->target.offset, (uint32_t)path_len};
     if (path_len < target.len)
-        x->query = (struct http_span){x->target.offset + (uint32_t)path_len + 1, (uint32_t)(target.len - path_len - 1)};
+        x->query = (struct http_span){x->target.offset + (uint32_t)path_len + 1,
+                                      (uint32_t)(target.len - path_len - 1)};
     return OK;
 }
 

@@ -68,8 +68,9 @@ static nghttp2_nv pair_of(struct str name, struct str value, struct buf *names)
 
 static bool belongs_to_connection(struct str name)
 {
-    static const struct str names[] = {STR_LIT("Connection"), STR_LIT("Keep-Alive"), STR_LIT("Proxy-Connection"),
-                                       STR_LIT("Transfer-Encoding"), STR_LIT("Upgrade")};
+    static const struct str names[] = {STR_LIT("Connection"), STR_LIT("Keep-Alive"),
+                                       STR_LIT("Proxy-Connection"), STR_LIT("Transfer-Encoding"),
+                                       STR_LIT("Upgrade")};
     for (size_t i = 0; i < LENGTH_OF(names); i++)
         if (str_ieq(name, names[i]))
             return true;

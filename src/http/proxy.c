@@ -9,7 +9,7 @@
 #include "http/params.h"
 #include "http/proxy.h"
 
-enum { RANGES_MAX = 256, HOPS_MAX = 16, FORWARDED_MAX_BYTES = 4096 };
+enum { RANGES_MAX = 256, V4_PREFIX_BITS = 96, HOPS_MAX = 16, FORWARDED_MAX_BYTES = 4096 };
 
 /* IPv4 as ::ffff:a.b.c.d, so that there is one form only. */
 struct address {
@@ -64,14 +64,18 @@ enum err http_proxies_parse(struct str text, struct http_proxies **ret_proxies, 
         if (p->count == RANGES_MAX)
             return err_set(reterr, ERR_FIELD_INVALID, "there are more than %d trusted proxies", RANGES_MAX);
         if (!address_parse(address, &p->ranges[p->count].address))
-            return err_set(reterr, ERR_FIELD_INVALID, "the trusted proxy \"%.*s\" is not an address, nor a range "
-                                                      "like 10.0.0.0/8", STR_FMT(item));
+            return err_set(reterr, ERR_FIELD_INVALID,
+                           "the trusted proxy \"%.*s\" is not an address, nor a range "
+                           "like 10.0.0.0/8",
+                           STR_FMT(item));
         bool v4 = is_v4(&p->ranges[p->count].address);
         uint64_t bits = v4 ? 32 : 128;
         if (has_bits && !str_to_u64(rest, bits, &bits))
-            return err_set(reterr, ERR_FIELD_INVALID, "the trusted proxy \"%.*s\" has no length from 0 to %llu "
-                                                      "behind its \"/\"", STR_FMT(item), (unsigned long long)bits);
-        p->ranges[p->count++].bits = (unsigned)bits + (v4 ? 96 : 0);
+            return err_set(reterr, ERR_FIELD_INVALID,
+                           "the trusted proxy \"%.*s\" has no length from 0 to %llu "
+                           "behind its \"/\"",
+                           STR_FMT(item), (unsigned long long)bits);
+        p->ranges[p->count++].bits = (unsigned)bits + (v4 ? V4_PREFIX_BITS : 0);
     }
     *ret_proxies = TAKE(p);
     return OK;
@@ -88,7 +92,8 @@ static bool has(const struct http_proxies *p, const struct address *a)
         const unsigned char *range = p->ranges[i].address.bytes;
         unsigned whole = p->ranges[i].bits / 8, left = p->ranges[i].bits % 8;
         unsigned differ = left ? (unsigned)(range[whole] ^ a->bytes[whole]) >> (8 - left) : 0;
-        if (memcmp(range, a->bytes, whole) == 0 && !differ)
+        bool other_kind = is_v4(a) && p->ranges[i].bits < V4_PREFIX_BITS; /* "::/0" is IPv6 only */
+        if (memcmp(range, a->bytes, whole) == 0 && !differ && !other_kind)
             return true;
     }
     return false;

@@ -13,7 +13,8 @@
 enum {
     PIECE_BYTES = 64 * 1024, /* sealed at once */
     KEPT_MAX_BYTES = 4 * HTTP_INPUT_BYTES,
-    ANSWERS_MAX_BYTES = 64 * 1024, /* handshake messages, alerts and key updates that the client has not taken */
+    ANSWERS_MAX_BYTES =
+        64 * 1024, /* handshake messages, alerts and key updates that the client has not taken */
 };
 
 struct http_tls_session {
@@ -179,7 +180,8 @@ static void answer(struct http_connection *c)
 static void fail(struct http_connection *c)
 {
     char reason[160];
-    LOG_DEBUG("a TLS connection failed", LOG_CSTR("peer", c->peer), LOG_CSTR("reason", http_tls_reason(reason)));
+    LOG_DEBUG("a TLS connection failed", LOG_CSTR("peer", c->peer),
+              LOG_CSTR("reason", http_tls_reason(reason)));
     c->tls->broken = true;
     answer(c); /* the alert that says why */
     if (!c->closed)

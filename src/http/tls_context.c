@@ -33,7 +33,8 @@ const char *http_tls_reason(char out[static 160])
 {
     unsigned long code = ERR_get_error();
     ERR_clear_error();
-    const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+    const char *reason =
+        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
     snprintf(out, 160, "%s", reason ? reason : "no reason given");
     return out;
 }
@@ -92,7 +93,8 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 {
     static const unsigned char ours[] = "\x02h2\x08http/1.1";
     (void)ssl, (void)arg;
-    int found = SSL_select_next_proto((unsigned char **)(uintptr_t)out, out_len, ours, sizeof ours - 1, in, in_len);
+    int found =
+        SSL_select_next_proto((unsigned char **)(uintptr_t)out, out_len, ours, sizeof ours - 1, in, in_len);
     return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
@@ -101,7 +103,8 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 static enum err refused(const char *what, const char *path, struct err_info *reterr)
 {
     char reason[160];
-    return err_set(reterr, ERR_FIELD_INVALID, "%s \"%s\" cannot be used: %s", what, path, http_tls_reason(reason));
+    return err_set(reterr, ERR_FIELD_INVALID, "%s \"%s\" cannot be used: %s", what, path,
+                   http_tls_reason(reason));
 }
 
 static enum err use_client_ca(const struct http_tls *tls, SSL_CTX *ctx, struct err_info *reterr)
@@ -145,8 +148,8 @@ static enum err load_pair(const struct http_tls *tls, SSL_CTX *ctx, const char *
                 SSL_CTX_set_num_tickets(ctx, TICKETS) == 1;
     if (!good)
         return refused("the certificate", certificate, reterr);
-    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                 SSL_OP_PRIORITIZE_CHACHA);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     /* Idle connections keep no buffers; sessions live with the client, in its ticket. */
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -166,7 +169,8 @@ static enum err set_new(const struct http_tls *tls, struct http_tls_set **ret_se
             return err_set(reterr, ERR_FIELD_INVALID,
                            "each TLS certificate needs its key: the two lists of files differ in length");
         if (set->count == CERTIFICATES_MAX)
-            return err_set(reterr, ERR_FIELD_INVALID, "there are more than %d TLS certificates", CERTIFICATES_MAX);
+            return err_set(reterr, ERR_FIELD_INVALID, "there are more than %d TLS certificates",
+                           CERTIFICATES_MAX);
         CLEANUP(freep) char *certificate = xstrndup(c.p, c.len);
         CLEANUP(freep) char *key = xstrndup(k.p, k.len);
         SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
@@ -187,7 +191,8 @@ static enum err set_new(const struct http_tls *tls, struct http_tls_set **ret_se
 
 /* --- the public ones -------------------------------------------------------------------------------- */
 
-enum err http_tls_new(const struct http_tls_config *config, struct http_tls **ret_tls, struct err_info *reterr)
+enum err http_tls_new(const struct http_tls_config *config, struct http_tls **ret_tls,
+                      struct err_info *reterr)
 {
     struct http_tls *tls = xcalloc(1, sizeof *tls);
     WW_ASSERT(uv_mutex_init(&tls->lock) == 0);

@@ -5,7 +5,8 @@
 
 #include "base/log.h"
 
-_Static_assert((int)CLIENT_AUTH_OFF == HTTP_CLIENT_AUTH_OFF && (int)CLIENT_AUTH_REQUIRED == HTTP_CLIENT_AUTH_REQUIRED,
+_Static_assert((int)CLIENT_AUTH_OFF == HTTP_CLIENT_AUTH_OFF &&
+                   (int)CLIENT_AUTH_REQUIRED == HTTP_CLIENT_AUTH_REQUIRED,
                "the words of TLS_CLIENT_AUTH stand in this order");
 
 static enum err check(const struct settings *set, struct err_info *reterr)
@@ -48,13 +49,14 @@ static void on_reload(uv_signal_t *handle, int number)
     if (!f->tls)
         LOG_INFO("SIGHUP: there is nothing to reload");
     else if (http_tls_reload(f->tls, &err))
-        LOG_ERROR("the TLS files were not reloaded; the old ones stay in use", LOG_CSTR("reason", err_text(&err)));
+        LOG_ERROR("the TLS files were not reloaded; the old ones stay in use",
+                  LOG_CSTR("reason", err_text(&err)));
     else
         LOG_INFO("the TLS files were reloaded");
 }
 
-enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *set, const char *host, uint16_t port,
-                     struct err_info *reterr)
+enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *set, const char *host,
+                     uint16_t port, struct err_info *reterr)
 {
     uv_signal_init(loop, &f->reload);
     uv_signal_start(&f->reload, on_reload, SIGHUP);

@@ -18,8 +18,8 @@ MUST_CHECK enum err front_open(struct front *f, const struct settings *set, stru
 /* For the listeners of the API. */
 void front_configure(const struct front *f, struct http_server_config *config);
 /* Opens the redirect listener, which leads to `port`, and waits for SIGHUP. */
-MUST_CHECK enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *set, const char *host,
-                                uint16_t port, struct err_info *reterr);
+MUST_CHECK enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *set,
+                                const char *host, uint16_t port, struct err_info *reterr);
 /* Closes the handles, after the redirect listener was drained. */
 void front_close(struct front *f);
 /* After the last server of the API. */

@@ -51,7 +51,7 @@ class Server:
             )
         self.pid = self._process.pid
         end = time.monotonic() + START_SECONDS
-        while not (found := re.search(r"^listening on (http://\S+)\n", stdout.read_text(), re.MULTILINE)):
+        while not (found := re.search(r"^listening on (https?://\S+)\n", stdout.read_text(), re.MULTILINE)):
             if not self.is_running() or time.monotonic() > end:
                 self.kill()
                 pytest.fail(f"the server did not start; it said:\n{stdout.read_text()}{self.log_text()}")

@@ -25,8 +25,9 @@ struct h2_client {
 
 static void h2_frame(struct h2_client *c, uint8_t type, uint8_t flags, uint32_t id, struct str payload)
 {
-    const uint8_t head[9] = {(uint8_t)(payload.len >> 16), (uint8_t)(payload.len >> 8), (uint8_t)payload.len, type, flags,
-                             (uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id};
+    const uint8_t head[9] = {
+        (uint8_t)(payload.len >> 16), (uint8_t)(payload.len >> 8), (uint8_t)payload.len, type,       flags,
+        (uint8_t)(id >> 24),          (uint8_t)(id >> 16),         (uint8_t)(id >> 8),   (uint8_t)id};
     assert_true(buf_append(&c->out, head, sizeof head) && buf_put_str(&c->out, payload));
 }
 
@@ -88,13 +89,15 @@ UNUSED static void h2_data(struct h2_client *c, uint32_t id, uint8_t flags, stru
 
 UNUSED static void h2_u32(struct h2_client *c, uint8_t type, uint32_t id, uint32_t value)
 {
-    const uint8_t payload[4] = {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8), (uint8_t)value};
+    const uint8_t payload[4] = {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8),
+                                (uint8_t)value};
     h2_frame(c, type, 0, id, str_make(payload, sizeof payload));
 }
 
 UNUSED static void h2_setting(struct h2_client *c, uint8_t name, uint32_t value)
 {
-    const uint8_t payload[6] = {0, name, (uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8), (uint8_t)value};
+    const uint8_t payload[6] = {
+        0, name, (uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8), (uint8_t)value};
     h2_frame(c, NGHTTP2_SETTINGS, 0, 0, str_make(payload, sizeof payload));
 }
 
@@ -131,7 +134,8 @@ static void see_head(struct h2_client *c, int32_t id, struct str block)
     while (block.len) {
         nghttp2_nv nv;
         int flags = 0;
-        ssize_t used = nghttp2_hd_inflate_hd2(c->inflater, &nv, &flags, (const uint8_t *)block.p, block.len, 1);
+        ssize_t used =
+            nghttp2_hd_inflate_hd2(c->inflater, &nv, &flags, (const uint8_t *)block.p, block.len, 1);
         assert_true(used >= 0);
         block = str_make(block.p + used, block.len - (size_t)used);
         struct str name = str_make(nv.name, nv.namelen), value = str_make(nv.value, nv.valuelen);
@@ -144,7 +148,8 @@ static void see_head(struct h2_client *c, int32_t id, struct str block)
             }
             found += str_eq(name, STR_LIT("date")) || str_eq(name, STR_LIT("x-request-id")) ||
                      str_eq(name, STR_LIT("x-frame-options"));
-            assert_false(str_eq(name, STR_LIT("connection")) || str_eq(name, STR_LIT("strict-transport-security")));
+            assert_false(str_eq(name, STR_LIT("connection")) ||
+                         str_eq(name, STR_LIT("strict-transport-security")));
         }
         if (flags & NGHTTP2_HD_INFLATE_FINAL)
             nghttp2_hd_inflate_end_headers(c->inflater);
@@ -200,7 +205,8 @@ static void h2_expect(struct h2_client *c, const char *text)
     h2_send(c);
     while (strcmp(buf_cstr(&c->seen), text) != 0) {
         if (c->ended || strncmp(buf_cstr(&c->seen), text, c->seen.len) != 0)
-            fail_msg("expected \"%s\", there is \"%s\"%s", text, buf_cstr(&c->seen), c->ended ? " and the end" : "");
+            fail_msg("expected \"%s\", there is \"%s\"%s", text, buf_cstr(&c->seen),
+                     c->ended ? " and the end" : "");
         h2_read(c);
         rest(c->fd);
     }

@@ -25,12 +25,14 @@ static const struct scenario scenarios[] = {
     {"BREW", "/echo", NULL, NULL, "1:501;1=the method BREW is not known here\n;"},
     {"GET", "echo", NULL, NULL, "1!1;"},
     {"GET", "/a b", NULL, NULL, "1!1;"},
-    {"GET", "/a#b", NULL, NULL, "1:400;1=the request target has the byte 0x23, which must be percent-encoded\n;"},
+    {"GET", "/a#b", NULL, NULL,
+     "1:400;1=the request target has the byte 0x23, which must be percent-encoded\n;"},
     {"GET", "/echo", "host=a\nhost=b", NULL, "1!1;"},
     {"GET", "/echo", "host=a/b", NULL, "1!1;"},
     {"GET", "/echo", "host=u@h", NULL, "1:400;1=the request's host is not a host with an optional port\n;"},
     {"GET", "/echo", "expect=magic", NULL, "1:417;1=Expect may only say \"100-continue\"\n;"},
-    {"POST", "/nobody", NULL, "x", "1:413;1=the body is larger than the 0 bytes that POST \"/nobody\" takes\n;"},
+    {"POST", "/nobody", NULL, "x",
+     "1:413;1=the body is larger than the 0 bytes that POST \"/nobody\" takes\n;"},
     /* malformed (RFC 9113 section 8.1.1) */
     {"GET", "/echo", "connection=close", NULL, "1!1;"},
     {"GET", "/echo", "transfer-encoding=chunked", NULL, "1!1;"},
@@ -96,9 +98,10 @@ static void test_bounds_of_the_head(void **state)
         buf_printf(&text, "%sa=%0130d", i ? "\n" : "", i); /* 131 bytes, and 32 for each */
     h2_head(c, 5, END, "GET", "/echo", buf_cstr(&text));
     h2_expect(c, "5:200;5=GET /echo;");
-    buf_puts(&text, "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
-                    "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
-                    "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000");
+    buf_puts(&text,
+             "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+             "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+             "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000");
     h2_head(c, 7, END, "GET", "/echo", buf_cstr(&text));
     h2_expect(c, "7:431;7=the request has more than 16384 bytes in its head\n;");
     buf_done(&text);
@@ -134,8 +137,8 @@ static void cookies_end(struct http_exchange *x)
 {
     struct str host = http_field(x, "host");
     struct buf text = buf_make(1000);
-    buf_printf(&text, "%.*s|%zu|%.*s|%zu", STR_FMT(http_field(x, "cookie")), http_field_count(x, "cookie"), STR_FMT(host),
-               http_field_count(x, "host"));
+    buf_printf(&text, "%.*s|%zu|%.*s|%zu", STR_FMT(http_field(x, "cookie")), http_field_count(x, "cookie"),
+               STR_FMT(host), http_field_count(x, "host"));
     http_reply(x, 200, NULL, 0, buf_str(&text));
     buf_done(&text);
 }
@@ -143,7 +146,8 @@ static void cookies_end(struct http_exchange *x)
 static void test_cookies_and_host_are_one_field(void **state)
 {
     (void)state;
-    static const struct http_route cookie_routes[] = {{HTTP_METHOD_GET, "/", 0, {.head = ignore_head, .end = cookies_end}}};
+    static const struct http_route cookie_routes[] = {
+        {HTTP_METHOD_GET, "/", 0, {.head = ignore_head, .end = cookies_end}}};
     struct world *w = xcalloc(1, sizeof *w);
     struct http_server_config config = world_config(w);
     config.routes = cookie_routes;

@@ -115,8 +115,8 @@ static void skipped_stream(struct h2_client *c, uint32_t n)
 
 static const struct attack {
     frames repeat;
-    uint32_t code;  /* of the GOAWAY */
-    int heads_max;  /* requests that a handler may have seen */
+    uint32_t code; /* of the GOAWAY */
+    int heads_max; /* requests that a handler may have seen */
 } attacks[] = {
     {rapid_reset, NGHTTP2_ENHANCE_YOUR_CALM, 101},
     {window_overflow, NGHTTP2_ENHANCE_YOUR_CALM, 200},
@@ -148,7 +148,8 @@ static void test_attacks(void **state)
         const char *seen = h2_to_end(c), *last = strstr(seen, "goaway ");
         snprintf(wanted, sizeof wanted, "/%u;", attacks[i].code);
         if (!last || !strstr(last, wanted))
-            fail_msg("attack %zu: expected GOAWAY with the code %u, there is \"%.300s\"", i, attacks[i].code, seen);
+            fail_msg("attack %zu: expected GOAWAY with the code %u, there is \"%.300s\"", i, attacks[i].code,
+                     seen);
         assert_null(strstr(seen, ":200;"));
         assert_in_range(w->heads, 0, attacks[i].heads_max);
         wait_until_closed(w);

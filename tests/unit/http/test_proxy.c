@@ -9,7 +9,8 @@ static void who_end(struct http_exchange *x)
     buf_done(&text);
 }
 
-static const struct http_route who_routes[] = {{HTTP_METHOD_GET, "/", 0, {.head = ignore_head, .end = who_end}}};
+static const struct http_route who_routes[] = {
+    {HTTP_METHOD_GET, "/", 0, {.head = ignore_head, .end = who_end}}};
 
 static struct world *proxy_world(const char *trusted, struct http_proxies **ret_proxies)
 {
@@ -40,7 +41,8 @@ static void play(const char *trusted, const struct scenario *scenarios, size_t c
         client_read_to_end(w, fd, &b);
         const char *body = strstr(buf_cstr(&b), "\r\n\r\n");
         if (!body || strcmp(body + 4, scenarios[i].expected) != 0)
-            fail_msg("%s: expected \"%s\", there is: %s", scenarios[i].fields, scenarios[i].expected, buf_cstr(&b));
+            fail_msg("%s: expected \"%s\", there is: %s", scenarios[i].fields, scenarios[i].expected,
+                     buf_cstr(&b));
         bool hsts = strstr(buf_cstr(&b), "Strict-Transport-Security") != NULL;
         assert_int_equal(hsts, strstr(scenarios[i].expected, " secure") != NULL);
         buf_done(&request);
@@ -74,15 +76,18 @@ static void test_trusted(void **state)
         {"X-Forwarded-For: \r\n", "127.0.0.1 plain"},
         {"Forwarded: for=1.2.3.4;proto=https\r\n", "1.2.3.4 secure"},
         {"Forwarded: for=\"[2001:db8::1]:4711\"; proto=http\r\n", "2001:db8::1 plain"},
-        {"Forwarded: for=6.6.6.6;proto=https, For=1.2.3.4;Proto=http;by=10.0.0.1, for=10.2.3.4\r\n", "1.2.3.4 plain"},
+        {"Forwarded: for=6.6.6.6;proto=https, For=1.2.3.4;Proto=http;by=10.0.0.1, for=10.2.3.4\r\n",
+         "1.2.3.4 plain"},
         {"Forwarded: for=6.6.6.6\r\nForwarded: for=1.2.3.4;host=\"a,b\"\r\n", "1.2.3.4 plain"},
         {"Forwarded: for=_hidden\r\n", "127.0.0.1 plain"},
         {"Forwarded: for=\"1.2.3.4\r\n", "127.0.0.1 plain"},
         {"Forwarded: , for=1.2.3.4\r\n", "1.2.3.4 plain"},
         /* one of the two may come from the client itself */
         {"Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\n", "127.0.0.1 plain"},
-        {"Forwarded: for=6.6.6.6;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n", "127.0.0.1 plain"},
-        {"Forwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: http\r\n", "1.2.3.4 plain"},
+        {"Forwarded: for=6.6.6.6;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n",
+         "127.0.0.1 plain"},
+        {"Forwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: http\r\n",
+         "1.2.3.4 plain"},
         {"Forwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\n", "1.2.3.4 secure"},
     };
     play("10.0.0.0/8, 127.0.0.1", scenarios, LENGTH_OF(scenarios));
@@ -104,9 +109,11 @@ static void test_ranges(void **state)
 {
     (void)state;
     static const struct scenario believed[] = {{"X-Forwarded-For: 1.2.3.4\r\n", "1.2.3.4 plain"}};
-    static const char *const ranges[] = {"127.0.0.0/8", "127.0.0.1/32", "126.0.0.0/7", "::ffff:127.0.0.1", " 127.0.0.1 "};
-    static const char *const bad[] = {"10.0.0.0/33", "10.0.0/8", "a", "10.0.0.1,", "10.0.0.1,,10.0.0.2", "::/129", "1.1.1.1/-1",
-                                      "1.1.1.1/", "/8"};
+    static const char *const ranges[] = {"127.0.0.0/8", "127.0.0.1/32", "126.0.0.0/7", "::ffff:127.0.0.1",
+                                         " 127.0.0.1 "};
+    static const char *const bad[] = {"10.0.0.0/33", "10.0.0/8",           "a",
+                                      "10.0.0.1,",   "10.0.0.1,,10.0.0.2", "::/129",
+                                      "1.1.1.1/-1",  "1.1.1.1/",           "/8"};
     for (size_t i = 0; i < LENGTH_OF(ranges); i++)
         play(ranges[i], believed, LENGTH_OF(believed));
     for (size_t i = 0; i < LENGTH_OF(bad); i++) {

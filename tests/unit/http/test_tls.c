@@ -46,8 +46,10 @@ static void make_certificate(const char *name, const char *names, bool is_author
     X509_gmtime_adj(X509_getm_notBefore(c), -3600);
     X509_gmtime_adj(X509_getm_notAfter(c), 86400);
     X509_set_pubkey(c, key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(c), "O", MBSTRING_ASC, (const unsigned char *)"Test", -1, -1, 0);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(c), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(c), "O", MBSTRING_ASC, (const unsigned char *)"Test", -1,
+                               -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(c), "CN", MBSTRING_ASC, (const unsigned char *)name, -1,
+                               -1, 0);
     X509_set_issuer_name(c, X509_get_subject_name(authority && !is_authority ? authority : c));
     if (names)
         add_extension(c, NID_subject_alt_name, names);
@@ -126,7 +128,10 @@ static const struct http_route tls_routes[] = {
     {HTTP_METHOD_GET, "/who", 0, {.head = ignore_head, .end = who_end}},
     {HTTP_METHOD_GET, "/big", 0, {.head = ignore_head, .end = big_end}},
     {HTTP_METHOD_POST, "/echo", BIG_BYTES, ECHO_HANDLER},
-    {HTTP_METHOD_POST, "/pause", BIG_BYTES, {.head = keep_head, .body = pause_body, .end = count_end, .gone = keep_gone}},
+    {HTTP_METHOD_POST,
+     "/pause",
+     BIG_BYTES,
+     {.head = keep_head, .body = pause_body, .end = count_end, .gone = keep_gone}},
 };
 
 static struct http_tls *tls_new(const char *certificates, const char *keys, enum http_client_auth auth)
@@ -290,7 +295,11 @@ static void test_names(void **state)
     (void)state;
     static const struct {
         const char *asked, *shown;
-    } names[] = {{"one.test", "one"}, {"two.test", "two"}, {"a.wild.test", "one"}, {"other.test", "one"}, {NULL, "one"}};
+    } names[] = {{"one.test", "one"},
+                 {"two.test", "two"},
+                 {"a.wild.test", "one"},
+                 {"other.test", "one"},
+                 {NULL, "one"}};
     struct http_tls *tls;
     struct world *w = simple_world(&tls);
     for (size_t i = 0; i < LENGTH_OF(names); i++) {
@@ -310,15 +319,20 @@ static void test_protocols(void **state)
     static const struct {
         struct str offered;
         const char *chosen; /* NULL: refused */
-    } offers[] = {{STR_LIT("\x02h2\x08http/1.1"), "h2"}, {STR_LIT("\x08http/1.1\x02h2"), "h2"},
-                  {STR_LIT("\x08http/1.1"), "http/1.1"}, {STR_LIT("\x03" "foo"), NULL}};
+    } offers[] = {{STR_LIT("\x02h2\x08http/1.1"), "h2"},
+                  {STR_LIT("\x08http/1.1\x02h2"), "h2"},
+                  {STR_LIT("\x08http/1.1"), "http/1.1"},
+                  {STR_LIT("\x03"
+                           "foo"),
+                   NULL}};
     struct http_tls *tls;
     struct world *w = simple_world(&tls);
     for (size_t i = 0; i < LENGTH_OF(offers); i++) {
         struct tls_client c = client_make(w);
         const unsigned char *chosen = NULL;
         unsigned len = 0;
-        SSL_set_alpn_protos(c.ssl, (const unsigned char *)offers[i].offered.p, (unsigned)offers[i].offered.len);
+        SSL_set_alpn_protos(c.ssl, (const unsigned char *)offers[i].offered.p,
+                            (unsigned)offers[i].offered.len);
         assert_int_equal(client_shake(&c), offers[i].chosen != NULL);
         SSL_get0_alpn_selected(c.ssl, &chosen, &len);
         if (offers[i].chosen)
@@ -384,7 +398,8 @@ static void test_bodies_both_ways(void **state)
     buf_clear(&b);
 
     c = client_make(w);
-    buf_printf(&request, "POST /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", 300000);
+    buf_printf(&request, "POST /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: %d\r\n\r\n",
+               300000);
     for (int i = 0; i < 300000; i++)
         buf_putc(&request, (char)('a' + i % 26));
     assert_true(client_shake(&c));
@@ -474,7 +489,8 @@ static void test_client_certificates(void **state)
             SSL_set_max_proto_version(c.ssl, version);
             use_certificate(&c, "client.pem", "client.key");
             assert_true(client_shake(&c));
-            expect_who(&c, "127.0.0.1 1 CN=client,O=Test DNS:node.test URI:spiffe://a/b IP:10.0.0.1 email:a@b.test");
+            expect_who(
+                &c, "127.0.0.1 1 CN=client,O=Test DNS:node.test URI:spiffe://a/b IP:10.0.0.1 email:a@b.test");
             client_end(&c);
             simple_free(w, tls);
         }
@@ -546,8 +562,9 @@ static void test_files_that_are_refused(void **state)
 static void test_no_handshake(void **state)
 {
     (void)state;
-    static const struct str firsts[] = {STR_LIT(GET("/who")), STR_LIT("\x16\x03\x01\xff\xff"), STR_LIT("\x16\x03"),
-                                        STR_LIT(""), STR_LIT("\x80\x80\x80\x80\x80\x80\x80\x80")};
+    static const struct str firsts[] = {STR_LIT(GET("/who")), STR_LIT("\x16\x03\x01\xff\xff"),
+                                        STR_LIT("\x16\x03"), STR_LIT(""),
+                                        STR_LIT("\x80\x80\x80\x80\x80\x80\x80\x80")};
     struct http_tls *tls;
     struct world *w = simple_world(&tls);
     for (size_t i = 0; i < LENGTH_OF(firsts); i++) {
