@@ -36,7 +36,7 @@ def without_correction(counts, expected):
         if n < 2 * expected:
             break
         for m in range(n - expected, expected, -expected):
-            counts[m] -= counts[n]
+            counts[m] = counts.get(m, 0) - counts[n]
     return counts
 
 

@@ -122,3 +122,10 @@ class Others:
         used_now, stolen_now = _machine_cpu()
         others = used_now - used - (_own_cpu() - own) + stolen_now - stolen
         return max(0.0, others / max(time.monotonic() - start, 0.001))
+
+
+def cores_of_others(seconds):
+    """How busy they are just now."""
+    others = Others()
+    time.sleep(seconds)
+    return others.cores()

@@ -1,6 +1,6 @@
 """Measures WasmWiz on this machine, side by side with nginx, and says which targets it meets.
 
-usage: python3 bench/run.py [--quick] [--only a,b] [--build FOLDER] [--docs]
+usage: python3 bench/run.py [--quick] [--only a,b] [--build FOLDER] [--docs] [--patience MINUTES]
 
 The tables go to stdout, everything behind them to FOLDER/bench.json. `make bench` builds what is needed before.
 A missed target is told and is no failure."""
@@ -13,14 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import report
-from machine import Others, describe
-from phases import PHASES, ROOT, Bench
+from machine import describe
+from phases import BUSY_CORES, PHASES, ROOT, Bench
 from servers import BenchError, run
 
-BUSY_CORES = 0.3  # used by others: from here on the figures are not to be trusted
 DOCS = ROOT / "docs" / "benchmarks.md"
 
 
@@ -30,6 +30,8 @@ def options():
     parser.add_argument("--only", default=",".join(PHASES), help="some of the measurements: a,b,c,d,e,f")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="the build folder")
     parser.add_argument("--docs", action="store_true", help="bring the figures of docs/benchmarks.md up to date")
+    parser.add_argument("--patience", type=float, default=0, metavar="MINUTES",
+                        help="measure what others disturb again, and wait for them, so long in all")  # fmt: skip
     chosen = parser.parse_args()
     chosen.only = chosen.only.split(",")
     for letter in chosen.only:
@@ -57,22 +59,24 @@ def say(text):
 
 
 def measure(chosen):
-    """The tables by letter, and how busy others kept the machine meanwhile."""
+    """The tables by letter, and how many cores others used during each sample."""
     program = chosen.build / "wasmwiz"
     if not program.exists():
         raise BenchError(f"{program} is missing: run `make build`")
     run(["cmake", "--build", chosen.build, "--target", "run_cost", "parked"])
     tables, others_cores = {}, {}
     with tempfile.TemporaryDirectory(prefix="wasmwiz-bench-") as folder:
-        bench = Bench(program, chosen.build, Path(folder), chosen.quick)
+        bench = Bench(program, chosen.build, Path(folder), chosen.quick, time.monotonic() + 60 * chosen.patience)
         for letter in chosen.only:
             say(f"({letter}) {PHASES[letter].__doc__}")
-            others = Others()
+            bench.others_cores = []
             tables[letter] = PHASES[letter](bench)
-            others_cores[letter] = round(others.cores(), 2)
+            others_cores[letter] = bench.others_cores
             print(report.as_text(letter, tables[letter]), flush=True)
-            if others_cores[letter] > BUSY_CORES:
-                say(f"    others used {others_cores[letter]} cores meanwhile: measure again when the machine is idle\n")
+            busy = [cores for cores in bench.others_cores if cores > BUSY_CORES]
+            if busy:
+                say(f"    others disturbed {len(busy)} of {len(bench.others_cores)} samples with up to {max(busy)} cores: "
+                    "measure again when the machine is idle, or with --patience\n")  # fmt: skip
     return tables, others_cores
 
 
@@ -81,7 +85,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped and removed
     try:
         tables, others_cores = measure(chosen)
-    except BenchError as error:
+    except (BenchError, OSError) as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -133,10 +133,15 @@ static void on_done(struct http_exchange *x, int status, uint64_t reply_bytes, u
     done++;
 }
 
-#define HANDLER {.head = on_head, .body = on_body, .end = on_end, .gone = on_gone}
+#define HANDLER                                                          \
+    {                                                                    \
+        .head = on_head, .body = on_body, .end = on_end, .gone = on_gone \
+    }
 static const struct http_route routes[] = {
-    {HTTP_METHOD_GET, "/*", 100, HANDLER},       {HTTP_METHOD_POST, "/*", 300, HANDLER},
-    {HTTP_METHOD_POST, "/big*", 1 << 20, HANDLER}, {HTTP_METHOD_PUT, "/only-put", 100, HANDLER},
+    {HTTP_METHOD_GET, "/*", 100, HANDLER},
+    {HTTP_METHOD_POST, "/*", 300, HANDLER},
+    {HTTP_METHOD_POST, "/big*", 1 << 20, HANDLER},
+    {HTTP_METHOD_PUT, "/only-put", 100, HANDLER},
 };
 
 static struct http_server *the_server(void)
@@ -269,7 +274,8 @@ static struct buf replies_to(struct str bytes, bool in_pieces, uint32_t seed)
     struct fake *f = fake_new();
     while (bytes.len && !f->closed) {
         seed = seed * 1664525 + 1013904223;
-        size_t piece = in_pieces ? MIN(bytes.len, (size_t)(1 + (seed >> 16) % (seed & 1 ? 3 : 50))) : bytes.len;
+        size_t piece =
+            in_pieces ? MIN(bytes.len, (size_t)(1 + (seed >> 16) % (seed & 1 ? 3 : 50))) : bytes.len;
         feed(f, str_make(bytes.p, piece));
         turn(f);
         bytes = str_make(bytes.p + piece, bytes.len - piece);

@@ -52,6 +52,7 @@ void api_on_done(struct http_exchange *x, int status, uint64_t reply_bytes, uint
     metrics_add(&m->http_requests[status >= 100 && status < 600 ? status / 100 : 0], 1);
     metrics_observe(&m->request_time, duration_ns);
     LOG_INFO("http", LOG_CSTR("request_id", http_request_id(x)), LOG_CSTR("peer", http_peer(x)),
-             LOG_CSTR("method", http_method_name(x)), LOG_STR("path", http_path(x)), LOG_I64("status", status),
-             LOG_U64("bytes", reply_bytes), LOG_U64("us", duration_ns / NS_PER_US));
+             LOG_CSTR("method", http_method_name(x)), LOG_STR("path", http_path(x)),
+             LOG_I64("status", status), LOG_U64("bytes", reply_bytes),
+             LOG_U64("us", duration_ns / NS_PER_US));
 }

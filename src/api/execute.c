@@ -9,10 +9,22 @@
 
 enum { FIELD_BYTES_MAX = ARGS_BYTES_MAX };
 
-enum part { PART_WASM, PART_INPUT, PART_ARGS, PART_INVOKE, PART_TIMEOUT_MS, PART_MEMORY_BYTES, PART_MAX_OUTPUT_BYTES,
-            PART_FUEL, PART_SEED, PART_OUTPUT, PART_COUNT };
+enum part {
+    PART_WASM,
+    PART_INPUT,
+    PART_ARGS,
+    PART_INVOKE,
+    PART_TIMEOUT_MS,
+    PART_MEMORY_BYTES,
+    PART_MAX_OUTPUT_BYTES,
+    PART_FUEL,
+    PART_SEED,
+    PART_OUTPUT,
+    PART_COUNT
+};
 static const char *const part_names[PART_COUNT] = {
-    "wasm", "input", "args", "invoke", "timeout_ms", "memory_bytes", "max_output_bytes", "fuel", "seed", "output"};
+    "wasm", "input", "args",  "invoke", "timeout_ms", "memory_bytes", "max_output_bytes",
+    "fuel", "seed",  "output"};
 
 /* One request; lives in the invocation's arena. */
 struct execution {
@@ -40,7 +52,8 @@ static enum err part_begin(void *ctx, const struct multipart_part *part, struct 
     while (p < PART_COUNT && !str_eq(part->name, str_of(part_names[p])))
         p++;
     if (p == PART_COUNT)
-        return err_set(reterr, ERR_PART_UNKNOWN, "the form has a part \"%.*s\"; known are wasm, input, args, invoke, "
+        return err_set(reterr, ERR_PART_UNKNOWN,
+                       "the form has a part \"%.*s\"; known are wasm, input, args, invoke, "
                        "timeout_ms, memory_bytes, max_output_bytes, fuel, seed and output",
                        STR_FMT(str_make(part->name.p, MIN(part->name.len, (size_t)40))));
     if (ex->seen & 1U << p)
@@ -60,7 +73,8 @@ static enum err part_data(void *ctx, struct str bytes, struct err_info *reterr)
     switch (ex->part) {
     case PART_WASM:
         if (!buf_put_str(&ex->wasm, bytes))
-            return err_set(reterr, ERR_MODULE_TOO_LARGE, "wasm: the module has more than %llu bytes (MAX_WASM_SIZE)",
+            return err_set(reterr, ERR_MODULE_TOO_LARGE,
+                           "wasm: the module has more than %llu bytes (MAX_WASM_SIZE)",
                            (unsigned long long)ex->wasm.max);
         WW_ASSERT(EVP_DigestUpdate(ex->hash, bytes.p, bytes.len) == 1);
         return OK;
@@ -109,7 +123,8 @@ static enum err take_args(struct invocation *inv, struct execution *ex, struct e
     bool overflow = strings.overflow || (ok && !copy.p);
     buf_done(&strings);
     if (overflow)
-        return err_set(reterr, ERR_FIELD_INVALID, "args: the arguments have more than %d bytes", ARGS_BYTES_MAX);
+        return err_set(reterr, ERR_FIELD_INVALID, "args: the arguments have more than %d bytes",
+                       ARGS_BYTES_MAX);
     if (!ok)
         return err_set(reterr, ERR_FIELD_INVALID, "%s, with at most %d of them", what, ARGS_COUNT_MAX - 1);
     inv->spec.args = copy;
@@ -131,7 +146,8 @@ static enum err part_end(void *ctx, struct err_info *reterr)
     case PART_INVOKE:
         inv->spec.entry = arena_copy(&inv->arena, text);
         if (text.len == 0 || text.len > ENTRY_BYTES_MAX)
-            e = err_set(reterr, ERR_FIELD_INVALID, "invoke: a name of 1 to %d bytes is wanted", ENTRY_BYTES_MAX);
+            e = err_set(reterr, ERR_FIELD_INVALID, "invoke: a name of 1 to %d bytes is wanted",
+                        ENTRY_BYTES_MAX);
         break;
     case PART_TIMEOUT_MS:
         e = take_number(ex, 1, program->timeout_ns_max / NS_PER_MS, &number, reterr);
@@ -163,7 +179,8 @@ static enum err check_complete(struct invocation *inv, struct execution *ex, str
     if (!(ex->seen & 1U << PART_WASM))
         return err_set(reterr, ERR_PART_MISSING, "the form has no part \"wasm\" (the module, as a file)");
     if (!(ex->seen & 1U << PART_INPUT))
-        return err_set(reterr, ERR_PART_MISSING, "the form has no part \"input\" (text for the guest's stdin; it may be empty)");
+        return err_set(reterr, ERR_PART_MISSING,
+                       "the form has no part \"input\" (text for the guest's stdin; it may be empty)");
     if (ex->wasm.len < 4 || memcmp(ex->wasm.p, "\0asm", 4) != 0) {
         /* The pre-check has the words for what it is instead. */
         struct precheck_facts facts;
@@ -359,8 +376,8 @@ static void on_head(struct http_exchange *x)
     ex->hash = EVP_MD_CTX_new();
     WW_ASSERT(ex->hash && EVP_DigestInit_ex(ex->hash, sha256, NULL) == 1);
     http_body_pause(x);
-    if (multipart_new(http_field(x, "content-type"), &(struct multipart_limits){PART_COUNT + 2, 4096}, &form_ops, inv,
-                      &ex->form, &ex->form_error))
+    if (multipart_new(http_field(x, "content-type"), &(struct multipart_limits){PART_COUNT + 2, 4096},
+                      &form_ops, inv, &ex->form, &ex->form_error))
         ex->body_failed = true;
     invocation_enter(inv, INVOKE_STEP_authenticate);
 }
@@ -404,4 +421,5 @@ static void on_gone(struct http_exchange *x)
     invocation_abandon(inv);
 }
 
-const struct http_handler api_execute_handler = {.head = on_head, .body = on_body, .end = on_end, .gone = on_gone};
+const struct http_handler api_execute_handler = {
+    .head = on_head, .body = on_body, .end = on_end, .gone = on_gone};

@@ -11,7 +11,8 @@
 enum { DISK_LOW_BYTES = 64 * 1024 * 1024, MEMORY_LOW_BYTES = 64 * 1024 * 1024 };
 
 static const struct http_field json_type[] = {{STR_LIT("Content-Type"), STR_LIT("application/json")}};
-static const struct http_field text_type[] = {{STR_LIT("Content-Type"), STR_LIT("text/plain; version=0.0.4")}};
+static const struct http_field text_type[] = {
+    {STR_LIT("Content-Type"), STR_LIT("text/plain; version=0.0.4")}};
 
 /* --- live and ready ----------------------------------------------------------------------------- */
 static void on_live(struct http_exchange *x)
@@ -24,8 +25,8 @@ static void on_ready(struct http_exchange *x)
     struct api_context *api = http_exchange_server_data(x);
     struct exec_stats s = executor_stats(api->program->executor);
     const char *why = atomic_load(&api->program->draining) ? "the server is shutting down"
-                      : s.sandboxes_ready == 0            ? "no sandbox is ready"
-                                                          : NULL;
+                      : s.sandboxes_ready == 0             ? "no sandbox is ready"
+                                                           : NULL;
     if (!why) {
         http_reply(x, 200, json_type, 1, STR_LIT("{\"status\":\"ok\"}\n"));
         return;
@@ -70,8 +71,8 @@ static void check_limits(struct health_check *h)
 {
     char detail[192];
     struct kv_health kv = kv_health(h->program->kv);
-    snprintf(detail, sizeof detail, "%s%s%s", kv.backend, kv.degraded ? ", counted by this instance alone: " : "",
-             kv.degraded ? kv.reason : "");
+    snprintf(detail, sizeof detail, "%s%s%s", kv.backend,
+             kv.degraded ? ", counted by this instance alone: " : "", kv.degraded ? kv.reason : "");
     bool ok = h->ok;
     put_check(h, "limits", !kv.degraded, kv.latency_ns, detail);
     h->degraded |= kv.degraded;
@@ -89,7 +90,8 @@ static void check_disk(struct health_check *h)
     if (statvfs(h->program->data_dir, &fs) == 0)
         free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     snprintf(detail, sizeof detail, "%llu bytes free", (unsigned long long)free_bytes);
-    put_check(h, "disk", ok && free_bytes > DISK_LOW_BYTES, clock_now_ns() - start, ok ? detail : "the data folder can't be written");
+    put_check(h, "disk", ok && free_bytes > DISK_LOW_BYTES, clock_now_ns() - start,
+              ok ? detail : "the data folder can't be written");
 }
 
 static void check_memory(struct health_check *h)
@@ -113,14 +115,15 @@ static void work_health(uv_work_t *work)
     struct exec_stats s = executor_stats(h->program->executor);
     char detail[128];
     h->ok = true;
-    buf_printf(&h->body, "{\"version\":\"%s\",\"uptime_seconds\":%llu,\"checks\":{\"process\":{\"status\":\"ok\"}", WW_VERSION,
-               (unsigned long long)((clock_wall_ns() - h->program->start_wall_ns) / NS_PER_S));
+    buf_printf(&h->body,
+               "{\"version\":\"%s\",\"uptime_seconds\":%llu,\"checks\":{\"process\":{\"status\":\"ok\"}",
+               WW_VERSION, (unsigned long long)((clock_wall_ns() - h->program->start_wall_ns) / NS_PER_S));
     check_store(h);
     check_limits(h);
     check_disk(h);
     check_memory(h);
-    snprintf(detail, sizeof detail, "%u serving, %u runs under way, %u waiting, %llu died so far", s.sandboxes_ready, s.running,
-             s.queued, (unsigned long long)s.crashes);
+    snprintf(detail, sizeof detail, "%u serving, %u runs under way, %u waiting, %llu died so far",
+             s.sandboxes_ready, s.running, s.queued, (unsigned long long)s.crashes);
     put_check(h, "sandboxes", s.sandboxes_ready > 0, 0, detail);
     buf_printf(&h->body, "},\"status\":\"%s\"}\n", !h->ok ? "failed" : h->degraded ? "degraded" : "ok");
 }
@@ -163,11 +166,20 @@ static void on_metrics(struct http_exchange *x)
     struct exec_stats e = executor_stats(p->executor);
     struct modules_stats m = modules_stats(p->modules);
     struct metrics_gauges g = {
-        .runs_running = e.running, .runs_queued = e.queued, .sandboxes = e.sandboxes_ready,
-        .sandboxes_spawned = e.spawned, .sandboxes_died = e.crashes,
-        .compiles = m.compiled, .compile_ns = m.compile_ns, .cache_hits_memory = m.hits_memory,
-        .cache_hits_disk = m.hits_disk, .modules_refused = m.refused, .cache_bytes = m.cache_bytes,
-        .modules_loaded = m.loaded, .compiling = m.compiling, .start_wall_ns = p->start_wall_ns,
+        .runs_running = e.running,
+        .runs_queued = e.queued,
+        .sandboxes = e.sandboxes_ready,
+        .sandboxes_spawned = e.spawned,
+        .sandboxes_died = e.crashes,
+        .compiles = m.compiled,
+        .compile_ns = m.compile_ns,
+        .cache_hits_memory = m.hits_memory,
+        .cache_hits_disk = m.hits_disk,
+        .modules_refused = m.refused,
+        .cache_bytes = m.cache_bytes,
+        .modules_loaded = m.loaded,
+        .compiling = m.compiling,
+        .start_wall_ns = p->start_wall_ns,
     };
     for (uint32_t i = 0; i < p->loop_count; i++)
         g.connections += http_server_connections(p->contexts[i]->server);

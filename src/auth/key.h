@@ -18,7 +18,7 @@ struct auth_key {
     char id[17];
     char name[65];
     char tier[17];
-    uint64_t expires_ns; /* wall, 0 = never */
+    uint64_t expires_ns;                       /* wall, 0 = never */
     uint32_t per_minute, per_day, concurrency; /* executions that its tier allows; 0 = no such limit */
 };
 struct auth_key *auth_key_ref(struct auth_key *key);

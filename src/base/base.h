@@ -19,11 +19,11 @@
 
 /* Runs `fn(&variable)` when the variable leaves its scope; TAKE moves the value out first. */
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
-#define TAKE(p)                         \
-    (__extension__({                    \
+#define TAKE(p)                          \
+    (__extension__({                     \
         __typeof__(p) take_value_ = (p); \
-        (p) = NULL;                     \
-        take_value_;                    \
+        (p) = NULL;                      \
+        take_value_;                     \
     }))
 
 #define LENGTH_OF(array) (sizeof(array) / sizeof((array)[0]))
@@ -31,7 +31,7 @@
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #endif
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #define KIB ((uint64_t)1024)
 #define MIB (1024 * KIB)

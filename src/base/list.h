@@ -11,7 +11,7 @@ struct list {
 
 #define LIST_ENTRY(link, type, member) CONTAINER_OF(link, type, member)
 /* Walks the links; the one at hand may be removed. */
-#define LIST_EACH(link, head)                                                          \
+#define LIST_EACH(link, head)                                                         \
     for (struct list *link = (head)->next, *link##_next = link->next; link != (head); \
          link = link##_next, link##_next = link->next)
 

@@ -32,9 +32,9 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 /* "debug", "info", "warn", "error"; false for another word. */
 bool log_level_parse(struct str word, enum log_level *ret);
 
-#define LOG_AT(level, event, ...)                                                             \
-    (log_is_on(level)                                                                         \
-         ? log_write((level), (event), (const struct log_field[]){__VA_ARGS__},               \
+#define LOG_AT(level, event, ...)                                                                \
+    (log_is_on(level)                                                                            \
+         ? log_write((level), (event), (const struct log_field[]){__VA_ARGS__},                  \
                      sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field)) \
          : (void)0)
 #define LOG_DEBUG(event, ...) LOG_AT(LOG_LEVEL_DEBUG, event, __VA_ARGS__)

@@ -30,6 +30,7 @@ void loop_close(struct loop *l)
 
 void loop_done(struct loop *l)
 {
+    on_async(&l->async); /* what came too late for the last turn: a post is never lost */
     WW_ASSERT(uv_loop_close(&l->uv) == 0);
     uv_mutex_destroy(&l->mutex);
 }

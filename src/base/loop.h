@@ -23,7 +23,7 @@ struct loop_post {
 void loop_init(struct loop *l, uint32_t index);
 /* Closes what loop_init() opened; the caller has closed all else and runs the loop until it is empty. */
 void loop_close(struct loop *l);
-/* After the last uv_run(). */
+/* After the last uv_run(). Calls what was posted too late for it. */
 void loop_done(struct loop *l);
 /* Any thread: `post->fn` is called once on the loop's thread. */
 void loop_post(struct loop *l, struct loop_post *post, void (*fn)(struct loop_post *post));

@@ -121,8 +121,8 @@ static bool scaled(struct str s, const struct unit *units, size_t count, uint64_
 bool str_to_bytes(struct str s, uint64_t *ret)
 {
     static const struct unit units[] = {
-        {"", 1},      {"b", 1},     {"k", KIB},   {"kb", KIB}, {"kib", KIB}, {"m", MIB},
-        {"mb", MIB},  {"mib", MIB}, {"g", GIB},   {"gb", GIB}, {"gib", GIB},
+        {"", 1},     {"b", 1},     {"k", KIB}, {"kb", KIB}, {"kib", KIB}, {"m", MIB},
+        {"mb", MIB}, {"mib", MIB}, {"g", GIB}, {"gb", GIB}, {"gib", GIB},
     };
     return scaled(s, units, LENGTH_OF(units), ret);
 }
@@ -130,8 +130,8 @@ bool str_to_bytes(struct str s, uint64_t *ret)
 bool str_to_duration_ns(struct str s, uint64_t *ret)
 {
     static const struct unit units[] = {
-        {"", NS_PER_S},   {"s", NS_PER_S},      {"ms", NS_PER_MS},     {"us", NS_PER_US},
-        {"ns", 1},        {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S},
+        {"", NS_PER_S}, {"s", NS_PER_S},      {"ms", NS_PER_MS},      {"us", NS_PER_US},
+        {"ns", 1},      {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S},
     };
     return scaled(s, units, LENGTH_OF(units), ret);
 }

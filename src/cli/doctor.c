@@ -35,9 +35,11 @@ int command_doctor(int argc, char **argv)
     bool probe = argc == 1 && strcmp(argv[0], "--probe") == 0;
     if (argc > 0 && !probe) {
         bool help = strcmp(argv[0], "--help") == 0;
-        fputs("usage: wasmwiz doctor [--probe]\n\nShows the walls around guests, the limits and settings in effect.\n"
-              "  --probe  raises the walls and tries to get past them; exit status 1 if anything was allowed\n",
-              help ? stdout : stderr);
+        fputs(
+            "usage: wasmwiz doctor [--probe]\n\nShows the walls around guests, the limits and settings in "
+            "effect.\n"
+            "  --probe  raises the walls and tries to get past them; exit status 1 if anything was allowed\n",
+            help ? stdout : stderr);
         return help ? 0 : EXIT_USAGE;
     }
     if (probe) {
@@ -59,25 +61,32 @@ int command_doctor(int argc, char **argv)
     struct exec_config exec = parts_exec_config(&s);
     int landlock = walls_landlock_abi();
     unsigned long long maps = number_in_file("/proc/sys/vm/max_map_count");
-    buf_printf(&out, "wasmwiz %s, wasmtime %s, code cache %s\n\nwalls around a sandbox and a compiler process\n", WW_VERSION,
-               WASMTIME_VERSION, engine_fingerprint(false));
+    buf_printf(&out,
+               "wasmwiz %s, wasmtime %s, code cache %s\n\nwalls around a sandbox and a compiler process\n",
+               WW_VERSION, WASMTIME_VERSION, engine_fingerprint(false));
     if (landlock)
         buf_printf(&out, "  Landlock   ABI %d: no path%s\n", landlock, landlock >= 4 ? ", no TCP" : "");
     else
         buf_puts(&out, "  Landlock   this kernel has none; seccomp alone refuses files and sockets\n");
-    buf_puts(&out, "  also       no_new_privs, no core file, not dumpable, empty environment, descriptors closed,\n"
-                   "             no locked memory, killed when the server dies\n");
+    buf_puts(&out,
+             "  also       no_new_privs, no core file, not dumpable, empty environment, descriptors closed,\n"
+             "             no locked memory, killed when the server dies\n");
     put_syscalls(&out, "seccomp", WALLS_SANDBOX);
     put_syscalls(&out, "compiler", WALLS_COMPILER);
-    buf_printf(&out, "\nsandboxes\n  isolation  %s\n  processes  %u, and as many for runs with fuel, on demand\n"
-                     "  slots      %u runs in each; this kernel's %llu memory mappings allow about %llu\n"
-                     "  memory     %llu MiB for the guests of each\n",
-               exec.isolation == EXEC_INLINE ? "inline: guests share the server's process" : "process", exec.sandboxes,
-               exec.sandbox.engine.slots, maps, maps / 5, (unsigned long long)(exec.sandbox.pool_max_bytes / MIB));
-    buf_printf(&out, "  stack      %d KiB a guest\n  tables     %d a module, %d elements\n  memories   %d a module\n",
-               ENGINE_STACK_BYTES / 1024, ENGINE_TABLES_MAX, ENGINE_TABLE_ELEMENTS_MAX, ENGINE_MEMORIES_MAX);
+    buf_printf(&out,
+               "\nsandboxes\n  isolation  %s\n  processes  %u, and as many for runs with fuel, on demand\n"
+               "  slots      %u runs in each; this kernel's %llu memory mappings allow about %llu\n"
+               "  memory     %llu MiB for the guests of each\n",
+               exec.isolation == EXEC_INLINE ? "inline: guests share the server's process" : "process",
+               exec.sandboxes, exec.sandbox.engine.slots, maps, maps / 5,
+               (unsigned long long)(exec.sandbox.pool_max_bytes / MIB));
+    buf_printf(
+        &out,
+        "  stack      %d KiB a guest\n  tables     %d a module, %d elements\n  memories   %d a module\n",
+        ENGINE_STACK_BYTES / 1024, ENGINE_TABLES_MAX, ENGINE_TABLE_ELEMENTS_MAX, ENGINE_MEMORIES_MAX);
     if (exec.sandbox.engine.slots > maps / 5)
-        buf_puts(&out, "  WARNING    more slots than mappings: raise vm.max_map_count or lower MAX_CONCURRENT\n");
+        buf_puts(&out,
+                 "  WARNING    more slots than mappings: raise vm.max_map_count or lower MAX_CONCURRENT\n");
     buf_puts(&out, "\nsettings\n");
     struct buf effective = buf_make(32 * 1024);
     settings_put_effective(&effective, &s);

@@ -26,13 +26,18 @@ static bool print_key(void *ctx, const struct store_key *k)
     printf("%-16s  %-5s  %-12s", k->id, k->tier, k->prefix);
     print_time(k->created_ns, "");
     print_time(k->expires_ns, "never");
-    printf("  %-8s  %s\n", k->revoked_ns ? "revoked" : k->expires_ns && k->expires_ns < clock_wall_ns() ? "expired" : "live", k->name);
+    printf("  %-8s  %s\n",
+           k->revoked_ns                                      ? "revoked"
+           : k->expires_ns && k->expires_ns < clock_wall_ns() ? "expired"
+                                                              : "live",
+           k->name);
     return true;
 }
 
 static enum err list_keys(struct store *store, struct err_info *reterr)
 {
-    printf("%-16s  %-5s  %-12s  %-24s  %-24s  %-8s  %s\n", "ID", "TIER", "PREFIX", "CREATED", "EXPIRES", "STATE", "NAME");
+    printf("%-16s  %-5s  %-12s  %-24s  %-24s  %-8s  %s\n", "ID", "TIER", "PREFIX", "CREATED", "EXPIRES",
+           "STATE", "NAME");
     return store_key_each(store, print_key, NULL, reterr);
 }
 
@@ -100,7 +105,8 @@ static enum err carry_out(const struct request *r, const struct settings *s, str
         if (!e)
             fprintf(stderr, "revoked %s; servers notice within a second\n", r->target);
     } else {
-        e = auth_salt_load(s->data_dir, s->api_salt, s->environment == ENVIRONMENT_DEVELOPMENT, &salt, reterr);
+        e = auth_salt_load(s->data_dir, s->api_salt, s->environment == ENVIRONMENT_DEVELOPMENT, &salt,
+                           reterr);
         if (!e) {
             struct auth *auth = auth_new(store, str_of(salt), 8);
             e = auth_key_create(auth, str_of(r->name), str_of(r->tier), r->expires_ns, token, reterr);

@@ -15,7 +15,8 @@
 
 static const char usage[] =
     "usage: wasmwiz run [OPTIONS] FILE.wasm|FILE.wat [ARGS...]\n\n"
-    "Runs the module's _start behind the same walls as on a server. stdin, stdout and stderr are the guest's.\n\n"
+    "Runs the module's _start behind the same walls as on a server. stdin, stdout and stderr are the "
+    "guest's.\n\n"
     "  --timeout 5s          wall time (EXECUTION_TIMEOUT)\n"
     "  --memory 128MiB       memory, all memories together (MEMORY_LIMIT)\n"
     "  --max-output 10MiB    bytes to stdout (MAX_OUTPUT)\n"
@@ -74,32 +75,39 @@ static bool take_option(struct run_command *c, const char *name, const char *val
 {
     struct str v = str_of(value);
     if (strcmp(name, "--timeout") == 0)
-        return (str_to_duration_ns(v, &c->timeout_ns) && c->timeout_ns >= NS_PER_MS && c->timeout_ns <= 3600 * NS_PER_S) ||
+        return (str_to_duration_ns(v, &c->timeout_ns) && c->timeout_ns >= NS_PER_MS &&
+                c->timeout_ns <= 3600 * NS_PER_S) ||
                usage_error("--timeout: \"%s\" is not a time from 1ms to 1h", value);
     if (strcmp(name, "--memory") == 0)
-        return (str_to_bytes(v, &c->memory_bytes) && c->memory_bytes >= WASM_PAGE_BYTES && c->memory_bytes <= 4 * GIB) ||
+        return (str_to_bytes(v, &c->memory_bytes) && c->memory_bytes >= WASM_PAGE_BYTES &&
+                c->memory_bytes <= 4 * GIB) ||
                usage_error("--memory: \"%s\" is not a size from 64KiB to 4GiB", value);
     if (strcmp(name, "--max-output") == 0)
         return (str_to_bytes(v, &c->output_bytes) && c->output_bytes <= 1024 * GIB) ||
                usage_error("--max-output: \"%s\" is not a size from 0 to 1024GiB", value);
     if (strcmp(name, "--fuel") == 0)
         return (str_to_u64(v, INT64_MAX, &c->fuel) && c->fuel > 0) ||
-               usage_error("--fuel: \"%s\" is not a whole number from 1 to %lld", value, (long long)INT64_MAX);
+               usage_error("--fuel: \"%s\" is not a whole number from 1 to %lld", value,
+                           (long long)INT64_MAX);
     if (strcmp(name, "--seed") == 0)
         return str_to_u64(v, UINT64_MAX, &c->seed) ||
-               usage_error("--seed: \"%s\" is not a whole number from 0 to %llu", value, (unsigned long long)UINT64_MAX);
+               usage_error("--seed: \"%s\" is not a whole number from 0 to %llu", value,
+                           (unsigned long long)UINT64_MAX);
     if (strcmp(name, "--env") == 0) {
         c->env_count++;
         if (!strchr(value, '=') || value[0] == '=')
             return usage_error("--env: \"%s\" has not the form KEY=VALUE", value);
-        return buf_append(&c->env, value, v.len + 1) || usage_error("--env: the variables have more than %d bytes", ARGS_BYTES_MAX);
+        return buf_append(&c->env, value, v.len + 1) ||
+               usage_error("--env: the variables have more than %d bytes", ARGS_BYTES_MAX);
     }
     if (strcmp(name, "--invoke") == 0) {
         c->invoke = value;
         return v.len > 0 || usage_error("--invoke: the name is empty");
     }
     if (strcmp(name, "--receipt") == 0) {
-        c->form = strcmp(value, "text") == 0 ? RECEIPT_TEXT : strcmp(value, "json") == 0 ? RECEIPT_JSON : RECEIPT_NONE;
+        c->form = strcmp(value, "text") == 0   ? RECEIPT_TEXT
+                  : strcmp(value, "json") == 0 ? RECEIPT_JSON
+                                               : RECEIPT_NONE;
         return c->form != RECEIPT_NONE || strcmp(value, "none") == 0 ||
                usage_error("--receipt: \"%s\" is not text, json or none", value);
     }
@@ -148,7 +156,8 @@ static int read_module(struct run_command *c, struct invocation *inv)
             bytes.len += (size_t)n;
     }
     if (n < 0) {
-        fprintf(stderr, "wasmwiz run: %s: %s\n", c->file, bytes.overflow ? "the file is too large" : strerror(errno));
+        fprintf(stderr, "wasmwiz run: %s: %s\n", c->file,
+                bytes.overflow ? "the file is too large" : strerror(errno));
         buf_done(&bytes);
         return EXIT_NO_INPUT;
     }
@@ -232,8 +241,8 @@ static void put_refusal(struct invocation *inv)
                           .detail = err_text(&inv->failure),
                           .compile_source = "none",
                           .trap_code = -1,
-                          .limits = {limits->timeout_ns, limits->memory_bytes, limits->stdout_bytes, limits->stderr_bytes,
-                                     limits->fuel}};
+                          .limits = {limits->timeout_ns, limits->memory_bytes, limits->stdout_bytes,
+                                     limits->stderr_bytes, limits->fuel}};
     memcpy(r->run_id, inv->id, sizeof r->run_id);
 }
 
@@ -257,7 +266,7 @@ static void on_reply(struct invocation *inv)
         receipt_put_json(&text, &inv->receipt);
         buf_putc(&text, '\n');
     } else if (!inv->failure.code && (c->form == RECEIPT_TEXT || (c->form == RECEIPT_ON_FAILURE && failed &&
-                                                                 inv->receipt.cause != CAUSE_EXIT))) {
+                                                                  inv->receipt.cause != CAUSE_EXIT))) {
         receipt_put_text(&text, &inv->receipt);
     }
     if (text.len && c->open_line)
@@ -280,8 +289,11 @@ static enum step_result on_receive(struct invocation *inv)
     return STEP_DONE;
 }
 
-static const struct invoke_origin origin = {.receive = on_receive, .output = on_output, .stdin_room = on_stdin_room,
-                                            .reply = on_reply, .released = on_released};
+static const struct invoke_origin origin = {.receive = on_receive,
+                                            .output = on_output,
+                                            .stdin_room = on_stdin_room,
+                                            .reply = on_reply,
+                                            .released = on_released};
 
 static void on_interrupt(uv_signal_t *handle, int number)
 {
@@ -321,10 +333,14 @@ static enum err start_parts(struct run_command *c, struct err_info *reterr)
         e = modules_new(&c->loop, &modules, &c->modules, reterr);
     if (e)
         return e;
-    c->context = (struct invoke_context){
-        .loop = &c->loop, .exec = executor_attach(c->executor, &c->loop), .modules = c->modules, .metrics = &c->metrics,
-        .timeout_ns = c->timeout_ns, .memory_bytes = c->memory_bytes, .stdout_bytes = c->output_bytes,
-        .stderr_bytes = MIN(s->max_stderr, c->output_bytes)};
+    c->context = (struct invoke_context){.loop = &c->loop,
+                                         .exec = executor_attach(c->executor, &c->loop),
+                                         .modules = c->modules,
+                                         .metrics = &c->metrics,
+                                         .timeout_ns = c->timeout_ns,
+                                         .memory_bytes = c->memory_bytes,
+                                         .stdout_bytes = c->output_bytes,
+                                         .stderr_bytes = MIN(s->max_stderr, c->output_bytes)};
     return OK;
 }
 

@@ -10,7 +10,8 @@ int command_version(int argc, char **argv)
 {
     if (argc > 0) {
         bool help = strcmp(argv[0], "--help") == 0;
-        fputs("usage: wasmwiz version\n\nPrints the versions of the program and its engine.\n", help ? stdout : stderr);
+        fputs("usage: wasmwiz version\n\nPrints the versions of the program and its engine.\n",
+              help ? stdout : stderr);
         return help ? 0 : EXIT_USAGE;
     }
     printf("wasmwiz %s (wasmtime %s)\n", WW_VERSION, WASMTIME_VERSION);
@@ -49,10 +50,12 @@ int command_errors(int argc, char **argv)
 {
     if (argc > 0) {
         bool help = strcmp(argv[0], "--help") == 0;
-        fputs("usage: wasmwiz errors\n\nPrints the reference of error codes and causes as Markdown.\n", help ? stdout : stderr);
+        fputs("usage: wasmwiz errors\n\nPrints the reference of error codes and causes as Markdown.\n",
+              help ? stdout : stderr);
         return help ? 0 : EXIT_USAGE;
     }
-    puts("# Errors and causes\n\nMade by `wasmwiz errors` from the tables `src/base/err.def` and `src/base/cause.def`.\n\n"
+    puts("# Errors and causes\n\nMade by `wasmwiz errors` from the tables `src/base/err.def` and "
+         "`src/base/cause.def`.\n\n"
          "## Errors: the request was refused and nothing ran\n\n"
          "| code | HTTP status | the same request may succeed later | meaning |\n|---|---|---|---|");
     for (int i = 1; i < ERR_COUNT; i++)

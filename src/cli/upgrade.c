@@ -10,10 +10,11 @@
 
 enum { WAIT_STEPS = 300, STEP_NS = 100 * 1000 * 1000 };
 
-static const char usage[] =
-    "usage: wasmwiz upgrade [--data FOLDER]\n\n"
-    "Replaces the running server by the program that stands at its path now: put the new binary there first. The new\n"
-    "process takes over the listening sockets; the old one answers what it has and ends. The same as SIGUSR2.\n";
+static const char usage[] = "usage: wasmwiz upgrade [--data FOLDER]\n\n"
+                            "Replaces the running server by the program that stands at its path now: put the "
+                            "new binary there first. The new\n"
+                            "process takes over the listening sockets; the old one answers what it has and "
+                            "ends. The same as SIGUSR2.\n";
 
 int command_upgrade(int argc, char **argv)
 {
@@ -27,7 +28,8 @@ int command_upgrade(int argc, char **argv)
     }
     int old = upgrade_read_pid(s.data_dir), now = old;
     if (!old || kill(old, SIGUSR2) < 0) {
-        fprintf(stderr, "wasmwiz upgrade: no server of %s runs%s%s\n", s.data_dir, old ? ": " : "", old ? strerror(errno) : "");
+        fprintf(stderr, "wasmwiz upgrade: no server of %s runs%s%s\n", s.data_dir, old ? ": " : "",
+                old ? strerror(errno) : "");
         return 1;
     }
     for (int i = 0; i < WAIT_STEPS && now == old && kill(old, 0) == 0; i++) {
@@ -35,7 +37,8 @@ int command_upgrade(int argc, char **argv)
         now = upgrade_read_pid(s.data_dir);
     }
     if (now == old) {
-        fprintf(stderr, "wasmwiz upgrade: the new program did not begin to serve; the old one goes on (its log says why)\n");
+        fprintf(stderr, "wasmwiz upgrade: the new program did not begin to serve; the old one goes on (its "
+                        "log says why)\n");
         return 1;
     }
     printf("process %d serves now, %d finishes what it has\n", now, old);

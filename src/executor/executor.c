@@ -63,7 +63,9 @@ static void run_leaves_channel(struct exec_run *r)
 void exec_run_finish(struct exec_run *r, const struct run_report *report, const struct trap_frame *frames)
 {
     uint64_t sent = r->sent_ns ? r->sent_ns : clock_now_ns();
-    struct exec_outcome outcome = {.report = report, .frames = frames, .queue_ns = sent - r->queued_ns,
+    struct exec_outcome outcome = {.report = report,
+                                   .frames = frames,
+                                   .queue_ns = sent - r->queued_ns,
                                    .started = r->state == EXEC_SENT};
     run_leaves_channel(r);
     slot_release(r->el, r);
@@ -87,7 +89,9 @@ void exec_run_put_back(struct exec_run *r)
 /* Ends a run that the sandbox gave no report of. */
 void exec_run_finish_without_report(struct exec_run *r, enum cause cause, const char *text)
 {
-    struct run_report report = {.cause = cause, .trap_code = -1, .stdout_bytes = r->output_bytes[0],
+    struct run_report report = {.cause = cause,
+                                .trap_code = -1,
+                                .stdout_bytes = r->output_bytes[0],
                                 .stderr_bytes = r->output_bytes[1]};
     snprintf(report.text, sizeof report.text, "%s", text);
     exec_run_finish(r, &report, NULL);
@@ -105,7 +109,8 @@ static struct exec_channel *choose_channel(struct exec_loop *el, const struct ex
     for (uint32_t i = 0; i < count; i++) {
         uint32_t index = first + (i + el->loop->index) % count;
         struct exec_channel *c = &el->channels[index];
-        uint32_t score = 2 * atomic_load_explicit(&e->loads[index], memory_order_relaxed) + !exec_channel_is_loaded(c, code->id);
+        uint32_t score = 2 * atomic_load_explicit(&e->loads[index], memory_order_relaxed) +
+                         !exec_channel_is_loaded(c, code->id);
         if (!atomic_load_explicit(&c->host->running, memory_order_relaxed))
             score += UINT32_MAX / 2; /* one that is dead has the fewest runs: the last choice */
         if (score < best_score) {
@@ -156,12 +161,14 @@ enum err exec_start(struct exec_loop *el, const struct exec_spec *spec, const st
                        spec->entry.len, ENTRY_BYTES_MAX);
     if (strings > ARGS_BYTES_MAX || spec->args_count > ARGS_COUNT_MAX || spec->env_count > ARGS_COUNT_MAX)
         return err_set(reterr, ERR_FIELD_INVALID,
-                       "args: %u arguments and %u variables with %zu bytes; at most %d each and %d bytes in all are allowed",
+                       "args: %u arguments and %u variables with %zu bytes; at most %d each and %d bytes in "
+                       "all are allowed",
                        spec->args_count, spec->env_count, strings, ARGS_COUNT_MAX, ARGS_BYTES_MAX);
     uint32_t queue_share = MAX(e->config.queue_max / e->loop_count, 1U);
     if (el->queued >= queue_share)
-        return err_set(reterr, ERR_BUSY, "%u runs are under way and %u wait, which is all that this server takes",
-                       el->running, el->queued);
+        return err_set(reterr, ERR_BUSY,
+                       "%u runs are under way and %u wait, which is all that this server takes", el->running,
+                       el->queued);
     struct exec_run *r = xcalloc(1, sizeof *r);
     list_init(&r->link);
     list_init(&r->pending_link);
@@ -297,7 +304,8 @@ void executor_free(struct executor *e)
 
 struct exec_stats executor_stats(const struct executor *e)
 {
-    struct exec_stats s = {.started = atomic_load(&e->started), .running = atomic_load(&e->running),
+    struct exec_stats s = {.started = atomic_load(&e->started),
+                           .running = atomic_load(&e->running),
                            .queued = atomic_load(&e->queued)};
     supervisor_stats(e->supervisor, &s.spawned, &s.crashes, &s.sandboxes_ready);
     if (e->inline_engine)

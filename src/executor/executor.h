@@ -16,9 +16,9 @@ enum exec_isolation { EXEC_PROCESS, EXEC_INLINE };
 
 struct exec_config {
     enum exec_isolation isolation;
-    uint32_t sandboxes;       /* processes of each kind (with fuel, without) */
-    uint32_t concurrent_max;  /* runs in sandboxes at once, all loops together */
-    uint32_t queue_max;       /* runs that wait for a place, all loops together */
+    uint32_t sandboxes;      /* processes of each kind (with fuel, without) */
+    uint32_t concurrent_max; /* runs in sandboxes at once, all loops together */
+    uint32_t queue_max;      /* runs that wait for a place, all loops together */
     uint64_t queue_timeout_ns;
     struct sandbox_loop_config sandbox; /* fuel is set by the kind */
 };
@@ -68,11 +68,13 @@ struct exec_ops {
 struct exec_run;
 
 /* Starts the sandboxes. `loops[0]` supervises the processes. On OK the caller owns *ret_executor. */
-MUST_CHECK enum err executor_new(const struct exec_config *config, struct loop *const *loops, uint32_t loop_count,
-                                 struct executor **ret_executor, struct err_info *reterr);
+MUST_CHECK enum err executor_new(const struct exec_config *config, struct loop *const *loops,
+                                 uint32_t loop_count, struct executor **ret_executor,
+                                 struct err_info *reterr);
 /* On each loop's thread, before it runs and when it ends. */
 struct exec_loop *executor_attach(struct executor *e, struct loop *loop);
-void executor_detach(struct exec_loop *el); /* ends what still runs as cancelled; its handles close as the loop runs on */
+void executor_detach(
+    struct exec_loop *el); /* ends what still runs as cancelled; its handles close as the loop runs on */
 /* On loops[0]'s thread: no process is replaced any more, all are killed. Call while loops[0] still runs. */
 void executor_stop(struct executor *e);
 /* After all loops have ended. */
@@ -80,8 +82,8 @@ void executor_free(struct executor *e);
 
 /* Places a run or queues it. ERR_BUSY: the queue is full. ERR_FIELD_INVALID: arguments over their limits. On OK *ret_run is the executor's,
  * valid until done(); done() never comes before this returns. */
-MUST_CHECK enum err exec_start(struct exec_loop *el, const struct exec_spec *spec, const struct exec_ops *ops, void *ctx,
-                               struct exec_run **ret_run, struct err_info *reterr);
+MUST_CHECK enum err exec_start(struct exec_loop *el, const struct exec_spec *spec, const struct exec_ops *ops,
+                               void *ctx, struct exec_run **ret_run, struct err_info *reterr);
 /* More stdin; copied. At first STDIN_WINDOW_BYTES less what spec.input has may be sent, then what stdin_room() says. */
 void exec_run_stdin(struct exec_run *r, struct str bytes, bool eof);
 /* Nobody wants the outcome; done() still comes, soon. */

@@ -14,7 +14,7 @@
 #include "sandbox/area.h"
 
 enum {
-    LOADED_SET = 8192,          /* modules that a channel remembers as loaded */
+    LOADED_SET = 8192,            /* modules that a channel remembers as loaded */
     INLINE_SLICE_NS = 300 * 1000, /* of guests before the sockets are looked at again */
 };
 
@@ -33,7 +33,7 @@ struct exec_run {
     uint64_t queued_ns;
     uint64_t sent_ns;
     unsigned tries;
-    uint64_t ring_end; /* where its RUN message ends in the ring */
+    uint64_t ring_end;     /* where its RUN message ends in the ring */
     struct buf more_input; /* from exec_run_stdin(), not yet sent */
     bool more_eof;
     bool more_sent; /* some of it went to a sandbox: another would not get it */

@@ -44,7 +44,8 @@ static bool on_absent(struct exec_channel *c, struct exec_run *r)
     }
     if (r->more_sent || ++r->tries >= LOAD_TRIES) {
         exec_run_finish_without_report(r, CAUSE_SANDBOX_CRASHED,
-                              c->load_text[0] ? c->load_text : "the sandbox could not load the compiled module");
+                                       c->load_text[0] ? c->load_text
+                                                       : "the sandbox could not load the compiled module");
         return true;
     }
     exec_run_put_back(r);
@@ -60,7 +61,8 @@ static bool on_message(struct exec_channel *c, const void *payload, size_t len)
     if (m.head.type == MESSAGE_LOADED) {
         if (!m.loaded.ok) {
             snprintf(c->load_text, sizeof c->load_text, "%.*s", STR_FMT(data));
-            LOG_WARN("module not loaded", LOG_CSTR("reason", c->load_text)); /* the ring may change any time */
+            LOG_WARN("module not loaded",
+                     LOG_CSTR("reason", c->load_text)); /* the ring may change any time */
         }
         return true;
     }
@@ -127,4 +129,3 @@ bool exec_loop_drain(struct exec_loop *el)
     exec_loop_pump(el);
     return more;
 }
-

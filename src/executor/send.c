@@ -42,7 +42,8 @@ static bool send_code_fd(struct exec_channel *c, int fd)
 {
     struct exec_loop *el = c->el;
     if (c->host)
-        return c->host->sockets[el->loop->index] >= 0 && process_send_fds(c->host->sockets[el->loop->index], &fd, 1);
+        return c->host->sockets[el->loop->index] >= 0 &&
+               process_send_fds(c->host->sockets[el->loop->index], &fd, 1);
     if (el->inline_fd_count == LENGTH_OF(el->inline_fds))
         return false;
     int copy = dup(fd);
@@ -57,7 +58,9 @@ static bool send_load(struct exec_channel *c, const struct exec_code *code)
     struct message_load *m = ring_reserve(&c->to, sizeof *m);
     if (!m || !send_code_fd(c, code->fd))
         return false;
-    *m = (struct message_load){.head = {MESSAGE_LOAD, 0, code->id}, .memories = code->memories, .tables = code->tables,
+    *m = (struct message_load){.head = {MESSAGE_LOAD, 0, code->id},
+                               .memories = code->memories,
+                               .tables = code->tables,
                                .has_start = code->has_start};
     ring_publish(&c->to, sizeof *m);
     remember_loaded(c, code->id);
@@ -183,4 +186,3 @@ void exec_channel_send_pending(struct exec_channel *c)
         exec_channel_wake(c);
     }
 }
-

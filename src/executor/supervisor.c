@@ -53,7 +53,8 @@ void sandbox_host_unref(struct sandbox_host *h)
 }
 
 /* What a process needs before it is started: shared memory and descriptors. */
-static enum err host_new(struct supervisor *s, uint32_t index, struct sandbox_host **ret, struct err_info *reterr)
+static enum err host_new(struct supervisor *s, uint32_t index, struct sandbox_host **ret,
+                         struct err_info *reterr)
 {
     struct sandbox_host *h = xcalloc(1, sizeof *h);
     h->supervisor = s;
@@ -96,7 +97,8 @@ static void distress_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf
     struct sandbox_host *h = CONTAINER_OF((uv_pipe_t *)handle, struct sandbox_host, distress);
     (void)suggested;
     if (h->distress_len < sizeof h->distress_text)
-        *buf = uv_buf_init(h->distress_text + h->distress_len, (unsigned)(sizeof h->distress_text - h->distress_len));
+        *buf = uv_buf_init(h->distress_text + h->distress_len,
+                           (unsigned)(sizeof h->distress_text - h->distress_len));
     else
         *buf = uv_buf_init(rest, sizeof rest);
 }
@@ -144,8 +146,9 @@ static void on_process_exit(uv_process_t *process, int64_t status, int signal_nu
         while (len && h->distress_text[len - 1] == '\n')
             len--;
         atomic_fetch_add(&s->died, 1);
-        LOG_ERROR("sandbox died", LOG_U64("sandbox", h->index), LOG_I64("pid", process->pid), LOG_I64("status", status),
-                  LOG_I64("signal", signal_number), LOG_STR("last_words", str_make(h->distress_text, len)));
+        LOG_ERROR("sandbox died", LOG_U64("sandbox", h->index), LOG_I64("pid", process->pid),
+                  LOG_I64("status", status), LOG_I64("signal", signal_number),
+                  LOG_STR("last_words", str_make(h->distress_text, len)));
         bool dies_at_once = clock_now_ns() - h->started_ns < CRASH_LOOP_MS * NS_PER_MS;
         replace(s, h, dies_at_once && atomic_load(&s->died) > 2 * s->count);
     }
@@ -170,12 +173,15 @@ static void start_process(struct supervisor *s, struct sandbox_host *h)
         child_ends[i] = pair[1];
         if (pair[0] >= 0)
             fcntl(pair[0], F_SETFL, O_NONBLOCK);
-        stdio[SANDBOX_FD_CHANNELS + 2 * i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = h->event_fds[i]};
-        stdio[SANDBOX_FD_CHANNELS + 2 * i + 1] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = pair[1]};
+        stdio[SANDBOX_FD_CHANNELS + 2 * i] =
+            (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = h->event_fds[i]};
+        stdio[SANDBOX_FD_CHANNELS + 2 * i + 1] =
+            (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = pair[1]};
     }
     uv_pipe_init(&s->loop->uv, &h->distress, 0);
     atomic_fetch_add(&h->refs, 2); /* the two handles */
-    stdio[2] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&h->distress};
+    stdio[2] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE,
+                                      .data.stream = (uv_stream_t *)&h->distress};
     stdio[SANDBOX_FD_AREA] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = h->area.fd};
     sandbox_process_args(&config, s->channels, "wasmwiz", args);
     uv_process_options_t options = {
@@ -226,7 +232,8 @@ static void on_watch(uv_timer_t *timer)
     for (uint32_t i = 0; i < s->count; i++) {
         struct sandbox_host *h = s->hosts[i];
         if (!h->running) {
-            if (atomic_load(&s->wanted[i]) && h->started_ns && now - h->started_ns > CRASH_LOOP_PAUSE_MS * NS_PER_MS)
+            if (atomic_load(&s->wanted[i]) && h->started_ns &&
+                now - h->started_ns > CRASH_LOOP_PAUSE_MS * NS_PER_MS)
                 replace(s, h, false);
             continue;
         }
@@ -251,7 +258,8 @@ static void on_want(struct loop_post *post)
 
 void supervisor_want(struct supervisor *s, uint32_t index)
 {
-    if (atomic_load_explicit(&s->wanted[index], memory_order_relaxed) || atomic_exchange(&s->wanted[index], true))
+    if (atomic_load_explicit(&s->wanted[index], memory_order_relaxed) ||
+        atomic_exchange(&s->wanted[index], true))
         return;
     struct want_post *w = xcalloc(1, sizeof *w);
     w->supervisor = s;
@@ -327,7 +335,8 @@ void supervisor_free(struct supervisor *s)
     free(s);
 }
 
-void supervisor_stats(const struct supervisor *s, uint64_t *ret_spawned, uint64_t *ret_died, uint32_t *ret_running)
+void supervisor_stats(const struct supervisor *s, uint64_t *ret_spawned, uint64_t *ret_died,
+                      uint32_t *ret_running)
 {
     *ret_spawned = atomic_load(&s->spawned);
     *ret_died = atomic_load(&s->died);

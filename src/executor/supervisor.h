@@ -39,8 +39,8 @@ struct supervisor_ops {
 
 /* `sandboxes` hosts without fuel and as many with; those with fuel start their process on demand. */
 MUST_CHECK enum err supervisor_new(struct loop *loop, const struct exec_config *config, uint32_t channels,
-                                   const struct supervisor_ops *ops, void *ctx, struct supervisor **ret_supervisor,
-                                   struct err_info *reterr);
+                                   const struct supervisor_ops *ops, void *ctx,
+                                   struct supervisor **ret_supervisor, struct err_info *reterr);
 /* Processes of both kinds: the first half without fuel. */
 uint32_t supervisor_count(const struct supervisor *s);
 /* The host at `index` before any loop runs, with a new reference for the caller. */
@@ -53,6 +53,7 @@ void supervisor_kill(struct sandbox_host *h, const char *why);
 void supervisor_stop(struct supervisor *s);
 void supervisor_free(struct supervisor *s);
 /* Figures for metrics: processes started, processes that died, processes that run. */
-void supervisor_stats(const struct supervisor *s, uint64_t *ret_spawned, uint64_t *ret_died, uint32_t *ret_running);
+void supervisor_stats(const struct supervisor *s, uint64_t *ret_spawned, uint64_t *ret_died,
+                      uint32_t *ret_running);
 
 #endif

@@ -41,8 +41,8 @@ static bool turn_inline(struct exec_loop *el)
     } while (turn == SANDBOX_BUSY && clock_now_ns() - start < INLINE_SLICE_NS);
     if (turn == SANDBOX_IDLE && wake_ns != UINT64_MAX) {
         uint64_t now = clock_now_ns();
-        uv_timer_start(&el->inline_wake, on_inline_wake,
-                       wake_ns > now ? (wake_ns - now) / NS_PER_MS + 1 : 0, 0);
+        uv_timer_start(&el->inline_wake, on_inline_wake, wake_ns > now ? (wake_ns - now) / NS_PER_MS + 1 : 0,
+                       0);
     }
     return turn == SANDBOX_BUSY;
 }
@@ -99,7 +99,8 @@ static void on_sweep(uv_timer_t *timer)
         struct exec_run *r = LIST_ENTRY(el->queue.next, struct exec_run, link);
         if (now < r->queued_ns + el->executor->config.queue_timeout_ns)
             break; /* as it must for one that came after `now` was read */
-        exec_run_finish_without_report(r, CAUSE_CANCELLED, "no sandbox had room for it in time; it was not started");
+        exec_run_finish_without_report(r, CAUSE_CANCELLED,
+                                       "no sandbox had room for it in time; it was not started");
     }
     for (uint32_t i = 0; i < el->channel_count; i++)
         LIST_EACH(link, &el->channels[i].runs)
@@ -205,7 +206,7 @@ static void on_replaced(struct loop_post *post)
     exec_channel_open(c, p->fresh);
     while (!list_is_empty(&lost))
         exec_run_finish_without_report(LIST_ENTRY(lost.next, struct exec_run, link), CAUSE_SANDBOX_CRASHED,
-                              "the sandbox process died while this was running in it");
+                                       "the sandbox process died while this was running in it");
     free(p);
     exec_loop_pump(el);
 }

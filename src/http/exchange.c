@@ -132,12 +132,12 @@ void http_reply(struct http_exchange *x, int status, const struct http_field *fi
                 struct str body)
 {
     WW_ASSERT(x->told);
-    reply(x, &(struct http_reply){
-                 .status = status, .fields = fields, .field_count = field_count, .body = body});
+    reply(x,
+          &(struct http_reply){.status = status, .fields = fields, .field_count = field_count, .body = body});
 }
 
-void http_reply_take(struct http_exchange *x, int status, const struct http_field *fields,
-                     size_t field_count, char *body, size_t body_len)
+void http_reply_take(struct http_exchange *x, int status, const struct http_field *fields, size_t field_count,
+                     char *body, size_t body_len)
 {
     WW_ASSERT(x->told);
     reply(x, &(struct http_reply){.status = status,
@@ -168,7 +168,8 @@ static void reply_error(struct http_exchange *x, const struct err_info *err, uns
     }
     if (extra)
         fields[count++] = *extra;
-    struct http_reply r = {.status = err_status(err->code), .fields = fields, .field_count = count, .close = close};
+    struct http_reply r = {
+        .status = err_status(err->code), .fields = fields, .field_count = count, .close = close};
     r.owned = buf_take(&body, &r.body.len);
     r.body.p = r.owned;
     reply(x, &r);
@@ -223,7 +224,8 @@ static uint64_t body_limit(const struct http_exchange *x)
 
 static enum err body_too_large(const struct http_exchange *x, struct err_info *reterr)
 {
-    return err_set(reterr, ERR_BODY_TOO_LARGE, "the body is larger than the %llu bytes that %s \"%.*s\" takes",
+    return err_set(reterr, ERR_BODY_TOO_LARGE,
+                   "the body is larger than the %llu bytes that %s \"%.*s\" takes",
                    (unsigned long long)body_limit(x), http_method_name(x), STR_FMT(http_path(x)));
 }
 
@@ -257,7 +259,8 @@ static void redirect(struct http_exchange *x)
     unsigned port = x->server->config.redirect_port;
     if (!is_plain_host(http_field(x, "host"), &name) || str_eq(http_path(x), STR_LIT("*"))) {
         struct err_info err = {0};
-        err_set(&err, ERR_BAD_REQUEST, "this port only leads to https://, which needs a plain host name in Host");
+        err_set(&err, ERR_BAD_REQUEST,
+                "this port only leads to https://, which needs a plain host name in Host");
         http_exchange_refuse(x, &err, false);
         return;
     }

@@ -1,8 +1,9 @@
 #include "http/http1.h"
 
 enum {
-    STASH_MAX_BYTES = 16 * 1024,   /* reading stops above it */
-    DISCARD_MAX_BYTES = 64 * 1024, /* what may be left of a body after an early reply, to keep the connection */
+    STASH_MAX_BYTES = 16 * 1024, /* reading stops above it */
+    DISCARD_MAX_BYTES =
+        64 * 1024, /* what may be left of a body after an early reply, to keep the connection */
     LINGER_MAX_BYTES = 256 * 1024,
     FRAMING_FREE_BYTES = 16 * 1024, /* chunk sizes, extensions and trailers: this much, */
     FRAMING_PER_BYTE = 8,           /* and this much more for each byte of the body */
@@ -99,7 +100,9 @@ static void http1_reply(struct http_exchange *x, const struct http_reply *r)
     bool whole = c->state == HTTP1_COMPLETE;
     bool keep = x->keep_alive && !r->close && !s->draining && (whole || can_discard(c));
     http_reply_head(s, x, r,
-                    !keep ? HTTP_PERSIST_CLOSE : x->old_client ? HTTP_PERSIST_KEEP_ALIVE : HTTP_PERSIST_SILENT);
+                    !keep           ? HTTP_PERSIST_CLOSE
+                    : x->old_client ? HTTP_PERSIST_KEEP_ALIVE
+                                    : HTTP_PERSIST_SILENT);
     struct str body = r->body;
     char *owned = r->owned;
     if (x->method == HTTP_METHOD_HEAD || !http_status_has_body(r->status))
@@ -194,7 +197,8 @@ static size_t read_body(struct http1 *c, struct str bytes)
     if (c->state != HTTP1_BODY)
         return used;
     if (failed && failed != HPE_PAUSED) {
-        err_set(&err, ERR_BAD_REQUEST, "the request body is malformed: %s", llhttp_get_error_reason(&c->parser));
+        err_set(&err, ERR_BAD_REQUEST, "the request body is malformed: %s",
+                llhttp_get_error_reason(&c->parser));
         refuse_body(c, &err);
     } else if (c->wire_bytes - c->body_bytes > FRAMING_FREE_BYTES + FRAMING_PER_BYTE * c->body_bytes) {
         err_set(&err, ERR_BAD_REQUEST, "the chunks of the body are nearly all framing");

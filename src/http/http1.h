@@ -40,8 +40,8 @@ struct http1 {
     bool blank_line; /* the CR of a blank line before the request line was seen */
     bool blank_line_done;
 
-    uint64_t since_ns;       /* when `state` began; for a body put off by the time it was paused */
-    uint64_t paused_ns;      /* when the handler paused the body; 0: it did not */
+    uint64_t since_ns;  /* when `state` began; for a body put off by the time it was paused */
+    uint64_t paused_ns; /* when the handler paused the body; 0: it did not */
     uint64_t write_since_ns;
     uint64_t write_bytes;
     uint64_t body_bytes; /* of this request, dropped ones included */
@@ -61,8 +61,8 @@ extern const llhttp_settings_t http1_settings;
 void http1_head_begin(struct http1 *c);
 /* Reads more of the head; *ret_used bytes belonged to it. Not OK: the request is to be refused with
  * *reterr, and nothing that follows on this connection can be trusted. */
-MUST_CHECK enum err http1_head_read(struct http1 *c, struct str bytes, size_t *ret_used,
-                                    bool *ret_complete, struct err_info *reterr);
+MUST_CHECK enum err http1_head_read(struct http1 *c, struct str bytes, size_t *ret_used, bool *ret_complete,
+                                    struct err_info *reterr);
 /* What llhttp calls for the body, in http1.c. */
 int http1_on_body(llhttp_t *parser, const char *at, size_t len);
 int http1_on_message_complete(llhttp_t *parser);

@@ -32,9 +32,9 @@ static void extend(llhttp_t *parser, struct http_span *span, const char *at, siz
 static int on_method_complete(llhttp_t *parser)
 {
     static const signed char ours[] = {
-        [HTTP_GET] = HTTP_METHOD_GET + 1,     [HTTP_HEAD] = HTTP_METHOD_HEAD + 1,
-        [HTTP_POST] = HTTP_METHOD_POST + 1,   [HTTP_PUT] = HTTP_METHOD_PUT + 1,
-        [HTTP_PATCH] = HTTP_METHOD_PATCH + 1, [HTTP_DELETE] = HTTP_METHOD_DELETE + 1,
+        [HTTP_GET] = HTTP_METHOD_GET + 1,         [HTTP_HEAD] = HTTP_METHOD_HEAD + 1,
+        [HTTP_POST] = HTTP_METHOD_POST + 1,       [HTTP_PUT] = HTTP_METHOD_PUT + 1,
+        [HTTP_PATCH] = HTTP_METHOD_PATCH + 1,     [HTTP_DELETE] = HTTP_METHOD_DELETE + 1,
         [HTTP_OPTIONS] = HTTP_METHOD_OPTIONS + 1,
     };
     struct http1 *c = parser->data;
@@ -58,7 +58,8 @@ static int on_url(llhttp_t *parser, const char *at, size_t len)
         return STOP(err_set(c->refusal, ERR_URI_TOO_LONG, "the request target is longer than %u bytes", max));
     /* A request line without a version is HTTP/0.9 to llhttp, which then waits for fields. */
     if (at + len < c->input.p + c->input.len && at[len] == '\r')
-        return STOP(err_set(c->refusal, ERR_VERSION_UNSUPPORTED, "HTTP/0.9 is not spoken here; use HTTP/1.1"));
+        return STOP(
+            err_set(c->refusal, ERR_VERSION_UNSUPPORTED, "HTTP/0.9 is not spoken here; use HTTP/1.1"));
     extend(parser, &c->x->target, at, len);
     return HPE_OK;
 }
@@ -151,8 +152,8 @@ static enum err refusal(struct http1 *c, llhttp_errno_t failed, struct str last,
         for (size_t i = 0; i < shown.len; i++)
             is_word = is_word && is_token_char(shown.p[i]);
         if (is_word)
-            return err_set(reterr, ERR_NOT_IMPLEMENTED, "the method that begins with \"%.*s\" is not known here",
-                           STR_FMT(shown));
+            return err_set(reterr, ERR_NOT_IMPLEMENTED,
+                           "the method that begins with \"%.*s\" is not known here", STR_FMT(shown));
     }
     if (failed == HPE_INVALID_VERSION && strcmp(reason, "Invalid HTTP version") == 0)
         return err_set(reterr, ERR_VERSION_UNSUPPORTED, "HTTP/%u.%u is not spoken here; use HTTP/1.1",
@@ -212,7 +213,8 @@ static enum err check_target(struct http_exchange *x, struct str host, struct er
     size_t path_len = str_index(rest, '?');
     x->path = (struct http_span){x->target.offset + (uint32_t)skip, (uint32_t)path_len};
     if (path_len < rest.len)
-        x->query = (struct http_span){x->path.offset + (uint32_t)path_len + 1, (uint32_t)(rest.len - path_len - 1)};
+        x->query =
+            (struct http_span){x->path.offset + (uint32_t)path_len + 1, (uint32_t)(rest.len - path_len - 1)};
     /* "http://host" means the path "/": there is one in the scheme. */
     if (path_len == 0)
         x->path = (struct http_span){x->target.offset + (uint32_t)str_index(target, '/'), 1};
@@ -255,7 +257,8 @@ static enum err check_head(struct http1 *c, struct err_info *reterr)
             expect = value;
     }
     if (hosts > 1 || (hosts == 0 && !x->old_client))
-        return err_set(reterr, ERR_BAD_REQUEST, "the request has %zu Host fields; it must have exactly one", hosts);
+        return err_set(reterr, ERR_BAD_REQUEST, "the request has %zu Host fields; it must have exactly one",
+                       hosts);
     if (!http_is_host(host))
         return err_set(reterr, ERR_BAD_REQUEST, "Host is not a host with an optional port");
     if ((e = check_target(x, host, reterr)))

@@ -62,7 +62,7 @@ struct http_exchange {
 
     bool has_method;
     enum http_method method;
-    bool told;    /* head() was called, and neither http_reply() nor gone() since */
+    bool told; /* head() was called, and neither http_reply() nor gone() since */
     bool replied;
     bool paused;
     bool keep_alive;

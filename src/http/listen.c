@@ -11,8 +11,8 @@ enum { BACKLOG = 4096 };
 /* A socket that listens on `address`, or -errno. */
 static int listen_on(const struct addrinfo *address, bool reuse_port)
 {
-    CLEANUP(closep) int fd =
-        socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    CLEANUP(closep)
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     int on = 1;
     if (fd < 0)
         return -errno;

@@ -62,7 +62,8 @@ static bool is_boundary(struct str s)
     return true;
 }
 
-static enum err find_boundary(struct str content_type, char *out, struct str *ret_boundary, struct err_info *reterr)
+static enum err find_boundary(struct str content_type, char *out, struct str *ret_boundary,
+                              struct err_info *reterr)
 {
     struct str rest = str_trim(content_type), name, value;
     struct str type = str_make(rest.p, str_index(rest, ';'));

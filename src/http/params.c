@@ -18,8 +18,8 @@ static bool unquote(struct str *rest, char *out, size_t *ret_len)
 {
     size_t at = 1, len = 0;
     while (at < rest->len && rest->p[at] != '"') {
-        bool escape = rest->p[at] == '\\' && at + 1 < rest->len &&
-                      (rest->p[at + 1] == '"' || rest->p[at + 1] == '\\');
+        bool escape =
+            rest->p[at] == '\\' && at + 1 < rest->len && (rest->p[at + 1] == '"' || rest->p[at + 1] == '\\');
         at += escape;
         out[len++] = rest->p[at++];
     }

@@ -3,10 +3,10 @@
 #include "http/internal.h"
 
 /* Every reply carries these, unless its handler sets the same field itself (a page has its own policy). */
-#define SECURITY_FIELDS(FIELD)                   \
-    FIELD("X-Content-Type-Options", "nosniff")   \
-    FIELD("X-Frame-Options", "DENY")             \
-    FIELD("Referrer-Policy", "no-referrer")      \
+#define SECURITY_FIELDS(FIELD)                 \
+    FIELD("X-Content-Type-Options", "nosniff") \
+    FIELD("X-Frame-Options", "DENY")           \
+    FIELD("Referrer-Policy", "no-referrer")    \
     FIELD("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 
 /* Over TLS only, where it means something (RFC 6797). */
@@ -22,43 +22,43 @@ static const struct {
 } security_rows[] = {SECURITY_FIELDS(AS_ROW) SECURE_FIELD(AS_ROW)};
 enum { SECURE_ROW = LENGTH_OF(security_rows) - 1, DATE_BYTES = 29 };
 
-#define STATUSES(STATUS)                                                                          \
-    STATUS(200, "OK")                                                                             \
-    STATUS(201, "Created")                                                                        \
-    STATUS(202, "Accepted")                                                                       \
-    STATUS(204, "No Content")                                                                     \
-    STATUS(206, "Partial Content")                                                                \
-    STATUS(301, "Moved Permanently")                                                              \
-    STATUS(302, "Found")                                                                          \
-    STATUS(303, "See Other")                                                                      \
-    STATUS(304, "Not Modified")                                                                   \
-    STATUS(307, "Temporary Redirect")                                                             \
-    STATUS(308, "Permanent Redirect")                                                             \
-    STATUS(400, "Bad Request")                                                                    \
-    STATUS(401, "Unauthorized")                                                                   \
-    STATUS(403, "Forbidden")                                                                      \
-    STATUS(404, "Not Found")                                                                      \
-    STATUS(405, "Method Not Allowed")                                                             \
-    STATUS(406, "Not Acceptable")                                                                 \
-    STATUS(408, "Request Timeout")                                                                \
-    STATUS(409, "Conflict")                                                                       \
-    STATUS(410, "Gone")                                                                           \
-    STATUS(411, "Length Required")                                                                \
-    STATUS(412, "Precondition Failed")                                                            \
-    STATUS(413, "Content Too Large")                                                              \
-    STATUS(414, "URI Too Long")                                                                   \
-    STATUS(415, "Unsupported Media Type")                                                         \
-    STATUS(417, "Expectation Failed")                                                             \
-    STATUS(422, "Unprocessable Content")                                                          \
-    STATUS(425, "Too Early")                                                                      \
-    STATUS(429, "Too Many Requests")                                                              \
-    STATUS(431, "Request Header Fields Too Large")                                                \
-    STATUS(499, "Client Closed Request")                                                          \
-    STATUS(500, "Internal Server Error")                                                          \
-    STATUS(501, "Not Implemented")                                                                \
-    STATUS(502, "Bad Gateway")                                                                    \
-    STATUS(503, "Service Unavailable")                                                            \
-    STATUS(504, "Gateway Timeout")                                                                \
+#define STATUSES(STATUS)                           \
+    STATUS(200, "OK")                              \
+    STATUS(201, "Created")                         \
+    STATUS(202, "Accepted")                        \
+    STATUS(204, "No Content")                      \
+    STATUS(206, "Partial Content")                 \
+    STATUS(301, "Moved Permanently")               \
+    STATUS(302, "Found")                           \
+    STATUS(303, "See Other")                       \
+    STATUS(304, "Not Modified")                    \
+    STATUS(307, "Temporary Redirect")              \
+    STATUS(308, "Permanent Redirect")              \
+    STATUS(400, "Bad Request")                     \
+    STATUS(401, "Unauthorized")                    \
+    STATUS(403, "Forbidden")                       \
+    STATUS(404, "Not Found")                       \
+    STATUS(405, "Method Not Allowed")              \
+    STATUS(406, "Not Acceptable")                  \
+    STATUS(408, "Request Timeout")                 \
+    STATUS(409, "Conflict")                        \
+    STATUS(410, "Gone")                            \
+    STATUS(411, "Length Required")                 \
+    STATUS(412, "Precondition Failed")             \
+    STATUS(413, "Content Too Large")               \
+    STATUS(414, "URI Too Long")                    \
+    STATUS(415, "Unsupported Media Type")          \
+    STATUS(417, "Expectation Failed")              \
+    STATUS(422, "Unprocessable Content")           \
+    STATUS(425, "Too Early")                       \
+    STATUS(429, "Too Many Requests")               \
+    STATUS(431, "Request Header Fields Too Large") \
+    STATUS(499, "Client Closed Request")           \
+    STATUS(500, "Internal Server Error")           \
+    STATUS(501, "Not Implemented")                 \
+    STATUS(502, "Bad Gateway")                     \
+    STATUS(503, "Service Unavailable")             \
+    STATUS(504, "Gateway Timeout")                 \
     STATUS(505, "HTTP Version Not Supported")
 
 static bool put_status(struct buf *out, int status)
@@ -88,10 +88,9 @@ static void refresh_common(struct http_server *s)
         return;
     struct tm tm;
     gmtime_r(&now, &tm);
-    int len = snprintf(s->common, sizeof s->common,
-                       "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n%s", days + 3 * tm.tm_wday,
-                       tm.tm_mday, months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
-                       tm.tm_sec, security_text);
+    int len = snprintf(s->common, sizeof s->common, "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n%s",
+                       days + 3 * tm.tm_wday, tm.tm_mday, months + 3 * tm.tm_mon, tm.tm_year + 1900,
+                       tm.tm_hour, tm.tm_min, tm.tm_sec, security_text);
     WW_ASSERT(len > 0 && (size_t)len < sizeof s->common);
     s->common_len = (size_t)len;
     s->date_second = now;
@@ -147,7 +146,8 @@ size_t http_reply_common(struct http_server *s, const struct http_exchange *x, c
     for (unsigned i = 0; i < LENGTH_OF(security_rows); i++)
         if (!(without & 1u << i))
             out[count++] = (struct http_field){security_rows[i].name, security_rows[i].value};
-    out[count++] = (struct http_field){STR_LIT("X-Request-Id"), str_make(x->request_id, sizeof x->request_id - 1)};
+    out[count++] =
+        (struct http_field){STR_LIT("X-Request-Id"), str_make(x->request_id, sizeof x->request_id - 1)};
     return count;
 }
 

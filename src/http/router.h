@@ -12,7 +12,7 @@ struct http_router_path {
 };
 
 struct http_router {
-    struct http_router_path *exact;    /* open addressing, `exact_mask` + 1 places */
+    struct http_router_path *exact; /* open addressing, `exact_mask` + 1 places */
     uint32_t exact_mask;
     struct http_router_path *prefixes; /* the longest first */
     uint32_t prefix_count;

@@ -269,7 +269,8 @@ void http_server_drain(struct http_server *s, uint64_t deadline_ns, void (*done)
         close(s->listen_fd);
         s->listen_fd = -1;
     }
-    LIST_EACH(link, &s->connections) {
+    LIST_EACH(link, &s->connections)
+    {
         struct http_connection *c = LIST_ENTRY(link, struct http_connection, link);
         c->protocol->drain(c);
     }

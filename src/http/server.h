@@ -28,8 +28,16 @@
 #include "base/err.h"
 #include "base/buf.h"
 
-enum http_method { HTTP_METHOD_GET, HTTP_METHOD_HEAD, HTTP_METHOD_POST, HTTP_METHOD_PUT,
-                   HTTP_METHOD_PATCH, HTTP_METHOD_DELETE, HTTP_METHOD_OPTIONS, HTTP_METHOD_COUNT };
+enum http_method {
+    HTTP_METHOD_GET,
+    HTTP_METHOD_HEAD,
+    HTTP_METHOD_POST,
+    HTTP_METHOD_PUT,
+    HTTP_METHOD_PATCH,
+    HTTP_METHOD_DELETE,
+    HTTP_METHOD_OPTIONS,
+    HTTP_METHOD_COUNT
+};
 
 struct http_field {
     struct str name;
@@ -39,10 +47,11 @@ struct http_field {
 struct http_exchange;
 
 struct http_handler {
-    void (*head)(struct http_exchange *x);                   /* always there */
-    void (*body)(struct http_exchange *x, struct str bytes); /* NULL: a body is refused with 413 when not empty */
-    void (*end)(struct http_exchange *x);                    /* NULL: nothing to do */
-    void (*gone)(struct http_exchange *x);                   /* NULL: nothing to free */
+    void (*head)(struct http_exchange *x); /* always there */
+    void (*body)(struct http_exchange *x,
+                 struct str bytes);        /* NULL: a body is refused with 413 when not empty */
+    void (*end)(struct http_exchange *x);  /* NULL: nothing to do */
+    void (*gone)(struct http_exchange *x); /* NULL: nothing to free */
 };
 
 /* A route: exact `path`, or a prefix where the path ends in '*'. `body_limit` in bytes; a larger
@@ -55,15 +64,15 @@ struct http_route {
 };
 
 struct http_limits {
-    uint32_t connections_max;     /* per loop; further ones are not accepted until one ends */
-    uint32_t head_bytes_max;      /* request line and fields: 431, or 414 for the target */
+    uint32_t connections_max; /* per loop; further ones are not accepted until one ends */
+    uint32_t head_bytes_max;  /* request line and fields: 431, or 414 for the target */
     uint32_t target_bytes_max;
     uint32_t fields_max;
-    uint64_t head_timeout_ns;     /* from the first byte of a head to its end, in all */
-    uint64_t idle_timeout_ns;     /* keep-alive without a request */
-    uint64_t body_timeout_ns;     /* a body may take this long, plus the time that min_rate grants */
-    uint64_t body_min_rate;       /* bytes a second */
-    uint64_t write_timeout_ns;    /* a client that does not read its reply */
+    uint64_t head_timeout_ns;  /* from the first byte of a head to its end, in all */
+    uint64_t idle_timeout_ns;  /* keep-alive without a request */
+    uint64_t body_timeout_ns;  /* a body may take this long, plus the time that min_rate grants */
+    uint64_t body_min_rate;    /* bytes a second */
+    uint64_t write_timeout_ns; /* a client that does not read its reply */
 };
 /* Sensible values for all. */
 struct http_limits http_limits_default(void);
@@ -104,7 +113,7 @@ struct http_server_config {
     struct http_tls *tls;               /* NULL: clear text */
     const struct http_proxies *proxies; /* whose Forwarded and X-Forwarded-* fields count; may be NULL */
     uint16_t redirect_port;             /* not 0: every request is sent to https:// at this port instead */
-    void *data; /* for handlers: http_exchange_server_data() */
+    void *data;                         /* for handlers: http_exchange_server_data() */
     /* Told once a reply is complete or the client gone: for the access log and the counters.
      * `status` 0 = no reply was begun; `reply_bytes` = its head and body, 0 where the socket refused it.
      * Not told of a client that leaves before its head is complete. May be NULL. */
@@ -172,8 +181,8 @@ void http_body_resume(struct http_exchange *x);
 void http_reply(struct http_exchange *x, int status, const struct http_field *fields, size_t field_count,
                 struct str body);
 /* The same, but takes over `body` (malloc'ed, from buf_take()). */
-void http_reply_take(struct http_exchange *x, int status, const struct http_field *fields,
-                     size_t field_count, char *body, size_t body_len);
+void http_reply_take(struct http_exchange *x, int status, const struct http_field *fields, size_t field_count,
+                     char *body, size_t body_len);
 /* An error reply with config.error_body's body, `Retry-After` (seconds) where `retry_after` > 0. */
 void http_reply_error(struct http_exchange *x, const struct err_info *err, unsigned retry_after);
 

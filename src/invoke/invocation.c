@@ -13,7 +13,8 @@ static enum step_result fail(struct invocation *inv, const struct err_info *why)
 
 /* --- authenticate ------------------------------------------------------------------------------- */
 static const struct err_info unauthorized = {
-    ERR_UNAUTHORIZED, "the API key is missing, unknown, expired or revoked: send \"Authorization: Bearer KEY\""};
+    ERR_UNAUTHORIZED,
+    "the API key is missing, unknown, expired or revoked: send \"Authorization: Bearer KEY\""};
 
 static void auth_work(uv_work_t *work)
 {
@@ -68,7 +69,8 @@ static enum step_result step_admit(struct invocation *inv)
         const struct kv_figures figures = {inv->key->per_minute, inv->key->per_day, inv->key->concurrency};
         inv->limit_asked = true;
         w->ready = on_limit;
-        if (limit_execution(inv->context->limit, inv->context->loop, str_of(inv->key->id), &figures, w) == LIMIT_ASK)
+        if (limit_execution(inv->context->limit, inv->context->loop, str_of(inv->key->id), &figures, w) ==
+            LIMIT_ASK)
             return STEP_WAIT;
     }
     return w->answer == LIMIT_REFUSED && limit_refusal(&w->state, &inv->failure) ? STEP_FAIL : STEP_DONE;
@@ -175,18 +177,23 @@ static void on_run_done(void *ctx, const struct exec_outcome *outcome)
 
 static enum step_result step_run(struct invocation *inv)
 {
-    static const struct exec_ops ops = {.output = on_output, .stdin_room = on_stdin_room, .done = on_run_done};
+    static const struct exec_ops ops = {
+        .output = on_output, .stdin_room = on_stdin_room, .done = on_run_done};
     if (inv->ran)
         return STEP_DONE;
     if (inv->failure.code)
         return STEP_FAIL;
     struct module *m = inv->module;
-    inv->spec.code = (struct exec_code){
-        .id = m->id, .fd = m->code_fd, .memories = m->facts.memories, .tables = m->facts.tables,
-        .has_start = m->facts.has_start, .fuel = m->fuel};
+    inv->spec.code = (struct exec_code){.id = m->id,
+                                        .fd = m->code_fd,
+                                        .memories = m->facts.memories,
+                                        .tables = m->facts.tables,
+                                        .has_start = m->facts.has_start,
+                                        .fuel = m->fuel};
     inv->output[0] = buf_make((size_t)inv->spec.limits.stdout_bytes);
     inv->output[1] = buf_make((size_t)inv->spec.limits.stderr_bytes);
-    return exec_start(inv->context->exec, &inv->spec, &ops, inv, &inv->exec, &inv->failure) ? STEP_FAIL : STEP_WAIT;
+    return exec_start(inv->context->exec, &inv->spec, &ops, inv, &inv->exec, &inv->failure) ? STEP_FAIL
+                                                                                            : STEP_WAIT;
 }
 
 /* --- reply, meter ------------------------------------------------------------------------------- */
@@ -209,9 +216,10 @@ static enum step_result step_meter(struct invocation *inv)
         metrics_add(&m->errors[inv->failure.code], 1);
     LOG_INFO("run", LOG_CSTR("run_id", inv->id), LOG_CSTR("key", inv->key ? inv->key->id : ""),
              LOG_CSTR("cause", inv->ran ? cause_name((enum cause)r->cause) : ""),
-             LOG_CSTR("error", inv->failure.code ? err_code(inv->failure.code) : ""), LOG_U64("wasm_bytes", inv->wasm_len),
-             LOG_U64("run_us", r->run_ns / NS_PER_US), LOG_U64("cpu_us", r->cpu_ns / NS_PER_US),
-             LOG_U64("memory_peak_bytes", r->memory_peak_bytes), LOG_U64("stdout_bytes", r->stdout_bytes),
+             LOG_CSTR("error", inv->failure.code ? err_code(inv->failure.code) : ""),
+             LOG_U64("wasm_bytes", inv->wasm_len), LOG_U64("run_us", r->run_ns / NS_PER_US),
+             LOG_U64("cpu_us", r->cpu_ns / NS_PER_US), LOG_U64("memory_peak_bytes", r->memory_peak_bytes),
+             LOG_U64("stdout_bytes", r->stdout_bytes),
              LOG_U64("total_us", (clock_now_ns() - inv->started_ns) / NS_PER_US));
     return STEP_DONE;
 }
@@ -253,7 +261,8 @@ static void proceed(struct invocation *inv)
     inv->in_loop = true;
     while (inv->step < INVOKE_STEP_COUNT) {
         inv->resumed = false;
-        enum step_result result = inv->gone && inv->step < INVOKE_STEP_run ? STEP_FAIL : steps[inv->step].fn(inv);
+        enum step_result result =
+            inv->gone && inv->step < INVOKE_STEP_run ? STEP_FAIL : steps[inv->step].fn(inv);
         if (result == STEP_WAIT && !inv->resumed) {
             inv->in_loop = false;
             return;
@@ -266,8 +275,8 @@ static void proceed(struct invocation *inv)
     release(inv);
 }
 
-struct invocation *invocation_new(struct invoke_context *context, const struct invoke_origin *origin, void *origin_data,
-                                  const char *id)
+struct invocation *invocation_new(struct invoke_context *context, const struct invoke_origin *origin,
+                                  void *origin_data, const char *id)
 {
     struct invocation *inv = xcalloc(1, sizeof *inv);
     inv->context = context;

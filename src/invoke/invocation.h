@@ -21,20 +21,20 @@
 #include "module/module.h"
 
 /* step, the folder that does the work */
-#define INVOKE_STEPS(STEP)     \
-    STEP(authenticate, auth)   \
-    STEP(receive, origin)      \
-    STEP(admit, limit)         \
-    STEP(resolve, module)      \
-    STEP(run, executor)        \
-    STEP(reply, origin)        \
+#define INVOKE_STEPS(STEP)   \
+    STEP(authenticate, auth) \
+    STEP(receive, origin)    \
+    STEP(admit, limit)       \
+    STEP(resolve, module)    \
+    STEP(run, executor)      \
+    STEP(reply, origin)      \
     STEP(meter, meter)
 
 enum invoke_step {
 #define STEP(name, folder) INVOKE_STEP_##name,
     INVOKE_STEPS(STEP)
 #undef STEP
-    INVOKE_STEP_COUNT
+        INVOKE_STEP_COUNT
 };
 
 enum step_result { STEP_DONE, STEP_WAIT, STEP_FAIL };
@@ -65,7 +65,7 @@ struct invoke_context {
     struct metrics *metrics;
     /* The server's ceilings, which are the defaults, too. */
     uint64_t timeout_ns, memory_bytes, stdout_bytes, stderr_bytes;
-    uint32_t live; /* invocations now */
+    uint32_t live;                             /* invocations now */
     void (*on_idle)(struct invoke_context *c); /* the last one has gone; may be NULL */
 };
 
@@ -116,8 +116,8 @@ struct invocation {
 enum { INVOCATION_ARENA_BYTES = 256 * 1024 };
 
 /* A new invocation with the context's ceilings as its limits; `id` 32 hexadecimal digits. Nothing happens before invocation_enter(). */
-struct invocation *invocation_new(struct invoke_context *context, const struct invoke_origin *origin, void *origin_data,
-                                  const char *id);
+struct invocation *invocation_new(struct invoke_context *context, const struct invoke_origin *origin,
+                                  void *origin_data, const char *id);
 /* Goes on at `step`; may end, and free, the invocation before it returns. */
 void invocation_enter(struct invocation *inv, enum invoke_step step);
 /* What the invocation waits for has come. */

@@ -95,7 +95,8 @@ enum err parts_make_folder(const char *path, struct err_info *reterr)
         char end = *p;
         *p = 0;
         if (mkdir(copy, 0700) < 0 && errno != EEXIST)
-            return err_set(reterr, ERR_DISK_FAULT, "the folder %s could not be made: %s", copy, strerror(errno));
+            return err_set(reterr, ERR_DISK_FAULT, "the folder %s could not be made: %s", copy,
+                           strerror(errno));
         *p = end;
         if (!end)
             break;

@@ -190,7 +190,8 @@ static enum err open_kept_things(struct server *s, struct modules_config *module
     if (!e)
         e = parts_make_folder(s->temp_dir, reterr);
     if (!e)
-        e = auth_salt_load(set->data_dir, set->api_salt, set->environment == ENVIRONMENT_DEVELOPMENT, &s->salt, reterr);
+        e = auth_salt_load(set->data_dir, set->api_salt, set->environment == ENVIRONMENT_DEVELOPMENT,
+                           &s->salt, reterr);
     if (!e)
         e = seal_key_load(set->data_dir, modules->seal_key, reterr);
     if (!e)
@@ -294,8 +295,10 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
 
 /* A guest for the first try, small enough to be pasted: fd_read into 32 KiB at 16, fd_write of what came, until nothing does. */
 static const char echo_module[] =
-    "AGFzbQEAAAABDAJgBH9/f38Bf2AAAAJEAhZ3YXNpX3NuYXBzaG90X3ByZXZpZXcxB2ZkX3JlYWQAABZ3YXNpX3NuYXBzaG90X3ByZXZpZXcx"
-    "CGZkX3dyaXRlAAADAgEBBQMBAAEHEwIGbWVtb3J5AgAGX3N0YXJ0AAIKNwE1AANAQQBBEDYCAEEEQYCAAjYCAEEAQQBBAUEEEAAaQQQoAgBF"
+    "AGFzbQEAAAABDAJgBH9/"
+    "f38Bf2AAAAJEAhZ3YXNpX3NuYXBzaG90X3ByZXZpZXcxB2ZkX3JlYWQAABZ3YXNpX3NuYXBzaG90X3ByZXZpZXcx"
+    "CGZkX3dyaXRlAAADAgEBBQMBAAEHEwIGbWVtb3J5AgAGX3N0YXJ0AAIKNwE1AANAQQBBEDYCAEEEQYCAAjYCAEEAQQBBAUEEEAAaQQQo"
+    "AgBF"
     "DQFBAUEAQQFBCBABGgwACws=";
 
 static bool has_no_key(void *ctx, const struct store_key *key)
@@ -319,7 +322,8 @@ static void announce(struct server *s, const char *host, uint16_t port)
         store_key_each(s->program.store, has_no_key, &none, &err) == OK && none &&
         auth_key_create(s->auth, STR_LIT("first"), STR_LIT("pro"), 0, token, &err) == OK) {
         printf("\nThe first API key, shown this once:\n  %s\n\nTry it, a guest that prints what it reads:\n"
-               "  base64 -d <<< %s |\n    curl -H 'Authorization: Bearer %s' -F 'wasm=@-;filename=echo.wasm' -F input=hello "
+               "  base64 -d <<< %s |\n    curl -H 'Authorization: Bearer %s' -F 'wasm=@-;filename=echo.wasm' "
+               "-F input=hello "
                "%s://%s%s%s:%u/execute\n\n",
                token, echo_module, token, scheme, open, shown, close, port);
     }
@@ -366,9 +370,9 @@ static enum err start(struct server *s, struct err_info *reterr)
     if (!e)
         e = front_open(&s->front, &s->settings, reterr);
     fill_program(s);
-    const char *host = s->settings.server_host[0]                              ? s->settings.server_host
+    const char *host = s->settings.server_host[0]                           ? s->settings.server_host
                        : s->settings.environment == ENVIRONMENT_DEVELOPMENT ? "127.0.0.1"
-                                                                              : "0.0.0.0";
+                                                                            : "0.0.0.0";
     uint16_t port = (uint16_t)s->settings.server_port;
     if (!e && !handed_over)
         e = check_port_is_free(host, port, reterr);
@@ -383,7 +387,8 @@ static enum err start(struct server *s, struct err_info *reterr)
              LOG_U64("loops", s->loop_count), LOG_U64("sandboxes", exec.sandboxes),
              LOG_CSTR("isolation", exec.isolation == EXEC_INLINE ? "inline" : "process"),
              LOG_CSTR("database", store_backend(s->program.store)),
-             LOG_CSTR("database_at", store_describe(s->program.store)), LOG_CSTR("data_dir", s->settings.data_dir));
+             LOG_CSTR("database_at", store_describe(s->program.store)),
+             LOG_CSTR("data_dir", s->settings.data_dir));
     announce(s, host, port);
     upgrade_write_pid(s->settings.data_dir);
     upgrade_tell_ready();
@@ -425,9 +430,11 @@ int command_serve(int argc, char **argv)
     }
     size_t salt_len = strlen(s.settings.api_salt);
     if (salt_len && salt_len < AUTH_SALT_MIN_BYTES)
-        buf_printf(&text, "API_SALT: it has %zu characters; at least %d are needed\n", salt_len, AUTH_SALT_MIN_BYTES);
+        buf_printf(&text, "API_SALT: it has %zu characters; at least %d are needed\n", salt_len,
+                   AUTH_SALT_MIN_BYTES);
     if (!salt_len && s.settings.environment != ENVIRONMENT_DEVELOPMENT)
-        buf_puts(&text, "API_SALT: it is required unless ENVIRONMENT is development; set it to at least 16 random characters\n");
+        buf_puts(&text, "API_SALT: it is required unless ENVIRONMENT is development; set it to at least 16 "
+                        "random characters\n");
     if (!good || text.len) {
         fprintf(stderr, "wasmwiz serve: the settings are not right:\n%s", buf_cstr(&text));
         return EXIT_CONFIG;

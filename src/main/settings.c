@@ -31,7 +31,15 @@ struct row {
 
 static const struct row rows[] = {
 #define SETTING(field, kind, variable, flag, dflt, least, most, help) \
-    {variable, flag, dflt, KIND_##kind, words_##kind(least), least_##kind(least), most, help, offsetof(struct settings, field)},
+    {variable,                                                        \
+     flag,                                                            \
+     dflt,                                                            \
+     KIND_##kind,                                                     \
+     words_##kind(least),                                             \
+     least_##kind(least),                                             \
+     most,                                                            \
+     help,                                                            \
+     offsetof(struct settings, field)},
 #include "main/settings.def"
 #undef SETTING
 };
@@ -147,7 +155,8 @@ static const struct row *row_by_variable(struct str name)
     return NULL;
 }
 
-static void take(struct settings *s, const struct row *row, const char *where, struct str text, struct buf *errors)
+static void take(struct settings *s, const struct row *row, const char *where, struct str text,
+                 struct buf *errors)
 {
     if (!set_value(s, row, text))
         complain(errors, row, where, text);
@@ -175,7 +184,8 @@ static void load_env_file(struct settings *s, struct buf *errors)
         if (str_starts_with(line, STR_LIT("export ")))
             line = str_trim(str_make(line.p + 7, line.len - 7));
         struct str name = str_trim(str_split(&line, '=')), value = str_trim(line);
-        if (value.len >= 2 && (value.p[0] == '"' || value.p[0] == '\'') && value.p[value.len - 1] == value.p[0])
+        if (value.len >= 2 && (value.p[0] == '"' || value.p[0] == '\'') &&
+            value.p[value.len - 1] == value.p[0])
             value = str_make(value.p + 1, value.len - 2);
         const struct row *row = row_by_variable(name);
         const char *set = row ? getenv(row->variable) : NULL;
@@ -278,8 +288,9 @@ void settings_put_help(struct buf *out)
 
 void settings_put_env_example(struct buf *out)
 {
-    buf_puts(out, "# Settings of WasmWiz. Copy to .env and change what differs; every line shows the default.\n"
-                  "# Made by `wasmwiz settings env`.\n");
+    buf_puts(out,
+             "# Settings of WasmWiz. Copy to .env and change what differs; every line shows the default.\n"
+             "# Made by `wasmwiz settings env`.\n");
     for (size_t i = 0; i < ROWS; i++) {
         buf_printf(out, "\n# %s\n# Allowed: ", rows[i].help);
         put_range(out, &rows[i]);
@@ -291,8 +302,8 @@ void settings_put_markdown(struct buf *out)
 {
     buf_puts(out, "| variable | flag | default | allowed | what it is for |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < ROWS; i++) {
-        buf_printf(out, "| `%s` | %s%s%s | %s | ", rows[i].variable, rows[i].flag ? "`" : "", rows[i].flag ? rows[i].flag : "",
-                   rows[i].flag ? "`" : "", rows[i].initial);
+        buf_printf(out, "| `%s` | %s%s%s | %s | ", rows[i].variable, rows[i].flag ? "`" : "",
+                   rows[i].flag ? rows[i].flag : "", rows[i].flag ? "`" : "", rows[i].initial);
         put_range(out, &rows[i]);
         buf_printf(out, " | %s |\n", rows[i].help);
     }

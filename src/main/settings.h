@@ -8,7 +8,7 @@
 
 typedef char *setting_TEXT;
 typedef char *setting_SECRET;
-typedef uint64_t setting_NUMBER;   /* as written */
+typedef uint64_t setting_NUMBER; /* as written */
 typedef uint64_t setting_BYTES;
 typedef uint64_t setting_DURATION; /* nanoseconds */
 typedef unsigned setting_CHOICE;   /* place among the words */

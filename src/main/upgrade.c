@@ -123,8 +123,9 @@ enum err upgrade_start(uv_loop_t *loop, const int *sockets, uint32_t count, void
     for (uint32_t i = 0; i < count; i++)
         stdio[FIRST_FD + i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = sockets[i]};
     uv_pipe_init(loop, &successor.ready, 0);
-    stdio[FIRST_FD + count] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE,
-                                                     .data.stream = (uv_stream_t *)&successor.ready};
+    stdio[FIRST_FD + count] =
+        (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE,
+                               .data.stream = (uv_stream_t *)&successor.ready};
     snprintf(value, sizeof value, "%u", count);
     setenv(variable, value, 1);
     uv_process_options_t options = {

@@ -19,8 +19,8 @@ void upgrade_tell_ready(void);
 
 /* Starts the successor: the file that this program was started from, as it is now, with the same arguments. `done(arg, true)`: it
  * serves; `done(arg, false)`: it ended before that, and the present process goes on. One at a time. */
-MUST_CHECK enum err upgrade_start(uv_loop_t *loop, const int *sockets, uint32_t count, void (*done)(void *arg, bool ok),
-                                  void *arg, struct err_info *reterr);
+MUST_CHECK enum err upgrade_start(uv_loop_t *loop, const int *sockets, uint32_t count,
+                                  void (*done)(void *arg, bool ok), void *arg, struct err_info *reterr);
 
 /* Remembers how this process was started; first thing in main(). */
 void upgrade_remember(char **argv);

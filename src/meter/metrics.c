@@ -4,8 +4,9 @@
 
 /* Upper bounds in nanoseconds: from a warm run to the longest that the default limits allow. */
 static const uint64_t bounds[METRICS_BUCKETS] = {
-    10 * NS_PER_US,  50 * NS_PER_US, 100 * NS_PER_US, 500 * NS_PER_US, NS_PER_MS,        5 * NS_PER_MS,  10 * NS_PER_MS,
-    50 * NS_PER_MS, 100 * NS_PER_MS, 200 * NS_PER_MS, 500 * NS_PER_MS, NS_PER_S, 5 * NS_PER_S, 10 * NS_PER_S,
+    10 * NS_PER_US,  50 * NS_PER_US, 100 * NS_PER_US, 500 * NS_PER_US, NS_PER_MS,
+    5 * NS_PER_MS,   10 * NS_PER_MS, 50 * NS_PER_MS,  100 * NS_PER_MS, 200 * NS_PER_MS,
+    500 * NS_PER_MS, NS_PER_S,       5 * NS_PER_S,    10 * NS_PER_S,
 };
 
 void metrics_observe(struct metrics_histogram *h, uint64_t ns)
@@ -17,8 +18,9 @@ void metrics_observe(struct metrics_histogram *h, uint64_t ns)
     metrics_add(&h->sum_ns, ns);
 }
 
-void metrics_count_run(struct metrics *m, enum cause cause, uint64_t duration_ns, uint64_t cpu_ns, uint64_t stdin_bytes,
-                       uint64_t stdout_bytes, uint64_t memory_peak_bytes, uint64_t host_calls)
+void metrics_count_run(struct metrics *m, enum cause cause, uint64_t duration_ns, uint64_t cpu_ns,
+                       uint64_t stdin_bytes, uint64_t stdout_bytes, uint64_t memory_peak_bytes,
+                       uint64_t host_calls)
 {
     metrics_add(&m->runs[cause], 1);
     metrics_add(&m->cpu_ns, cpu_ns);
@@ -51,20 +53,23 @@ static uint64_t total(const struct metrics *const *loops, size_t count, size_t o
     return sum;
 }
 
-static void put_histogram(struct buf *out, const char *name, const char *help, const struct metrics *const *loops,
-                          size_t count, size_t offset)
+static void put_histogram(struct buf *out, const char *name, const char *help,
+                          const struct metrics *const *loops, size_t count, size_t offset)
 {
     uint64_t sum = 0;
     put_head(out, name, "histogram", help);
     for (size_t i = 0; i <= METRICS_BUCKETS; i++) {
-        sum += total(loops, count, offset + offsetof(struct metrics_histogram, buckets) + i * sizeof(uint64_t));
+        sum +=
+            total(loops, count, offset + offsetof(struct metrics_histogram, buckets) + i * sizeof(uint64_t));
         if (i < METRICS_BUCKETS)
-            buf_printf(out, "%s_bucket{le=\"%g\"} %llu\n", name, (double)bounds[i] / 1e9, (unsigned long long)sum);
+            buf_printf(out, "%s_bucket{le=\"%g\"} %llu\n", name, (double)bounds[i] / 1e9,
+                       (unsigned long long)sum);
         else
             buf_printf(out, "%s_bucket{le=\"+Inf\"} %llu\n", name, (unsigned long long)sum);
     }
     uint64_t sum_ns = total(loops, count, offset + offsetof(struct metrics_histogram, sum_ns));
-    buf_printf(out, "%s_sum %.9f\n%s_count %llu\n", name, (double)sum_ns / 1e9, name, (unsigned long long)sum);
+    buf_printf(out, "%s_sum %.9f\n%s_count %llu\n", name, (double)sum_ns / 1e9, name,
+               (unsigned long long)sum);
 }
 
 static double resident_bytes(void)
@@ -85,23 +90,32 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
 #define TOTAL(field) total(loops, count, offsetof(struct metrics, field))
     put_head(out, "wasmwiz_runs_total", "counter", "Finished runs by the cause of their end.");
     for (size_t i = 0; i < CAUSE_COUNT; i++)
-        buf_printf(out, "wasmwiz_runs_total{cause=\"%s\"} %llu\n", cause_name((enum cause)i),
-                   (unsigned long long)total(loops, count, offsetof(struct metrics, runs) + i * sizeof(uint64_t)));
+        buf_printf(
+            out, "wasmwiz_runs_total{cause=\"%s\"} %llu\n", cause_name((enum cause)i),
+            (unsigned long long)total(loops, count, offsetof(struct metrics, runs) + i * sizeof(uint64_t)));
     put_head(out, "wasmwiz_errors_total", "counter", "Requests that were refused, by error code.");
     for (size_t i = 1; i < ERR_COUNT; i++)
-        buf_printf(out, "wasmwiz_errors_total{code=\"%s\"} %llu\n", err_code((enum err)i),
-                   (unsigned long long)total(loops, count, offsetof(struct metrics, errors) + i * sizeof(uint64_t)));
-    put_head(out, "wasmwiz_http_requests_total", "counter", "Answered requests by status class; 0xx: the client left.");
+        buf_printf(
+            out, "wasmwiz_errors_total{code=\"%s\"} %llu\n", err_code((enum err)i),
+            (unsigned long long)total(loops, count, offsetof(struct metrics, errors) + i * sizeof(uint64_t)));
+    put_head(out, "wasmwiz_http_requests_total", "counter",
+             "Answered requests by status class; 0xx: the client left.");
     for (size_t i = 0; i < METRICS_STATUS_CLASSES; i++)
         buf_printf(out, "wasmwiz_http_requests_total{class=\"%zuxx\"} %llu\n", i,
-                   (unsigned long long)total(loops, count, offsetof(struct metrics, http_requests) + i * sizeof(uint64_t)));
-    put_histogram(out, "wasmwiz_run_seconds", "Wall time of runs.", loops, count, offsetof(struct metrics, run_time));
-    put_histogram(out, "wasmwiz_http_request_seconds", "Time from a request's head to its reply.", loops, count,
-                  offsetof(struct metrics, request_time));
-    put_one(out, "wasmwiz_run_cpu_seconds_total", "counter", "Processor time of guests.", (double)TOTAL(cpu_ns) / 1e9);
-    put_one(out, "wasmwiz_run_stdin_bytes_total", "counter", "Bytes that guests read.", (double)TOTAL(stdin_bytes));
-    put_one(out, "wasmwiz_run_stdout_bytes_total", "counter", "Bytes that guests wrote.", (double)TOTAL(stdout_bytes));
-    put_one(out, "wasmwiz_run_host_calls_total", "counter", "Calls of guests into the host.", (double)TOTAL(host_calls));
+                   (unsigned long long)total(loops, count,
+                                             offsetof(struct metrics, http_requests) + i * sizeof(uint64_t)));
+    put_histogram(out, "wasmwiz_run_seconds", "Wall time of runs.", loops, count,
+                  offsetof(struct metrics, run_time));
+    put_histogram(out, "wasmwiz_http_request_seconds", "Time from a request's head to its reply.", loops,
+                  count, offsetof(struct metrics, request_time));
+    put_one(out, "wasmwiz_run_cpu_seconds_total", "counter", "Processor time of guests.",
+            (double)TOTAL(cpu_ns) / 1e9);
+    put_one(out, "wasmwiz_run_stdin_bytes_total", "counter", "Bytes that guests read.",
+            (double)TOTAL(stdin_bytes));
+    put_one(out, "wasmwiz_run_stdout_bytes_total", "counter", "Bytes that guests wrote.",
+            (double)TOTAL(stdout_bytes));
+    put_one(out, "wasmwiz_run_host_calls_total", "counter", "Calls of guests into the host.",
+            (double)TOTAL(host_calls));
 #undef TOTAL
     uint64_t peak = 0;
     for (size_t i = 0; i < count; i++)
@@ -110,18 +124,26 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
     put_one(out, "wasmwiz_runs_running", "gauge", "Runs in sandboxes now.", g->runs_running);
     put_one(out, "wasmwiz_runs_queued", "gauge", "Runs that wait for a sandbox now.", g->runs_queued);
     put_one(out, "wasmwiz_sandboxes", "gauge", "Sandboxes that serve now.", g->sandboxes);
-    put_one(out, "wasmwiz_sandboxes_started_total", "counter", "Sandbox processes started.", (double)g->sandboxes_spawned);
-    put_one(out, "wasmwiz_sandboxes_died_total", "counter", "Sandbox processes that died.", (double)g->sandboxes_died);
+    put_one(out, "wasmwiz_sandboxes_started_total", "counter", "Sandbox processes started.",
+            (double)g->sandboxes_spawned);
+    put_one(out, "wasmwiz_sandboxes_died_total", "counter", "Sandbox processes that died.",
+            (double)g->sandboxes_died);
     put_one(out, "wasmwiz_compiles_total", "counter", "Modules compiled.", (double)g->compiles);
-    put_one(out, "wasmwiz_compile_seconds_total", "counter", "Time spent compiling.", (double)g->compile_ns / 1e9);
+    put_one(out, "wasmwiz_compile_seconds_total", "counter", "Time spent compiling.",
+            (double)g->compile_ns / 1e9);
     put_one(out, "wasmwiz_compiling", "gauge", "Modules being compiled or waiting for it.", g->compiling);
     put_head(out, "wasmwiz_module_cache_hits_total", "counter", "Modules found compiled, by place.");
-    buf_printf(out, "wasmwiz_module_cache_hits_total{place=\"memory\"} %llu\n", (unsigned long long)g->cache_hits_memory);
-    buf_printf(out, "wasmwiz_module_cache_hits_total{place=\"disk\"} %llu\n", (unsigned long long)g->cache_hits_disk);
-    put_one(out, "wasmwiz_modules_refused_total", "counter", "Modules that did not pass their checks.", (double)g->modules_refused);
+    buf_printf(out, "wasmwiz_module_cache_hits_total{place=\"memory\"} %llu\n",
+               (unsigned long long)g->cache_hits_memory);
+    buf_printf(out, "wasmwiz_module_cache_hits_total{place=\"disk\"} %llu\n",
+               (unsigned long long)g->cache_hits_disk);
+    put_one(out, "wasmwiz_modules_refused_total", "counter", "Modules that did not pass their checks.",
+            (double)g->modules_refused);
     put_one(out, "wasmwiz_modules_loaded", "gauge", "Modules held in memory.", g->modules_loaded);
     put_one(out, "wasmwiz_cache_bytes", "gauge", "Compiled code on disk.", (double)g->cache_bytes);
     put_one(out, "wasmwiz_connections", "gauge", "Open client connections.", g->connections);
-    put_one(out, "process_start_time_seconds", "gauge", "Start of the server, in seconds since 1970.", (double)g->start_wall_ns / 1e9);
-    put_one(out, "process_resident_memory_bytes", "gauge", "Resident memory of the front process.", resident_bytes());
+    put_one(out, "process_start_time_seconds", "gauge", "Start of the server, in seconds since 1970.",
+            (double)g->start_wall_ns / 1e9);
+    put_one(out, "process_resident_memory_bytes", "gauge", "Resident memory of the front process.",
+            resident_bytes());
 }

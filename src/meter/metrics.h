@@ -18,7 +18,7 @@ struct metrics_histogram {
 
 struct metrics {
     _Atomic uint64_t runs[CAUSE_COUNT];
-    _Atomic uint64_t errors[ERR_COUNT]; /* requests refused, by code */
+    _Atomic uint64_t errors[ERR_COUNT];                     /* requests refused, by code */
     _Atomic uint64_t http_requests[METRICS_STATUS_CLASSES]; /* by status / 100 */
     _Atomic uint64_t cpu_ns, stdin_bytes, stdout_bytes, memory_peak_max_bytes, host_calls;
     struct metrics_histogram run_time;
@@ -37,12 +37,14 @@ struct metrics_gauges {
 static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
 {
     /* One writer: a plain add that a reader may see at any time. */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 void metrics_observe(struct metrics_histogram *h, uint64_t ns);
 /* A finished run. */
-void metrics_count_run(struct metrics *m, enum cause cause, uint64_t duration_ns, uint64_t cpu_ns, uint64_t stdin_bytes,
-                       uint64_t stdout_bytes, uint64_t memory_peak_bytes, uint64_t host_calls);
+void metrics_count_run(struct metrics *m, enum cause cause, uint64_t duration_ns, uint64_t cpu_ns,
+                       uint64_t stdin_bytes, uint64_t stdout_bytes, uint64_t memory_peak_bytes,
+                       uint64_t host_calls);
 
 /* Appends all in the Prometheus text format (version 0.0.4). */
 void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_t count,

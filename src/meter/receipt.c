@@ -10,7 +10,8 @@ static const struct {
 } traps[] = {
     [0] = {"stack_overflow", "call stack exhausted", ""},
     [1] = {"memory_out_of_bounds", "it read or wrote outside its memory",
-           "a bad pointer or index in the guest: build it with bounds checks or a sanitizer to find where it comes from"},
+           "a bad pointer or index in the guest: build it with bounds checks or a sanitizer to find where it "
+           "comes from"},
     [2] = {"heap_misaligned", "an atomic access was not aligned", ""},
     [3] = {"table_out_of_bounds", "it used a table index that does not exist",
            "often a call through a bad function pointer"},
@@ -19,7 +20,8 @@ static const struct {
     [5] = {"bad_signature", "it called a function pointer of another type",
            "a function is declared with one signature and defined with another"},
     [6] = {"integer_overflow", "an integer overflowed, in a division or in a conversion from a float", ""},
-    [7] = {"integer_divide_by_zero", "it divided by zero", "check the divisor; the first frame is where it happened"},
+    [7] = {"integer_divide_by_zero", "it divided by zero",
+           "check the divisor; the first frame is where it happened"},
     [8] = {"bad_conversion_to_integer", "a float did not fit the integer it was converted to", ""},
     [9] = {"unreachable", "it reached an unreachable instruction",
            "usually a panic, an abort() or a failed assertion: the guest's stderr says which"},
@@ -47,7 +49,8 @@ const char *receipt_hint(const struct receipt *r)
                    : "it was waiting most of the time, for input or for its turn on a busy server";
     case CAUSE_MEMORY_LIMIT: return "ask for a larger memory limit, or let the guest work in smaller pieces";
     case CAUSE_OUTPUT_LIMIT: return "ask for a larger output limit, or let the guest print less";
-    case CAUSE_STACK_OVERFLOW: return "most likely an endless recursion: the frames repeat the functions in it";
+    case CAUSE_STACK_OVERFLOW:
+        return "most likely an endless recursion: the frames repeat the functions in it";
     case CAUSE_FUEL: return "ask for more fuel; the receipt says how much was used";
     case CAUSE_EXIT: return r->stderr_bytes ? "the guest's stderr may say why" : "";
     case CAUSE_SANDBOX_CRASHED: return "this is not the guest's fault as far as we know: try again";
@@ -180,13 +183,16 @@ void receipt_put_text(struct buf *out, const struct receipt *r)
         if (r->frames[i].offset != UINT64_MAX)
             buf_printf(out, " (offset 0x%llx)", (unsigned long long)r->frames[i].offset);
     }
-    buf_printf(out, "\n  time %.3f ms of %llu ms, cpu %.3f ms, memory %.1f MiB of %.1f MiB, stdout %llu, stderr %llu bytes",
+    buf_printf(out,
+               "\n  time %.3f ms of %llu ms, cpu %.3f ms, memory %.1f MiB of %.1f MiB, stdout %llu, stderr "
+               "%llu bytes",
                (double)r->duration_ns / 1e6, (unsigned long long)(r->limits.timeout_ns / NS_PER_MS),
                (double)r->cpu_ns / 1e6, (double)r->memory_peak_bytes / (double)MIB,
                (double)r->limits.memory_bytes / (double)MIB, (unsigned long long)r->stdout_bytes,
                (unsigned long long)r->stderr_bytes);
     if (r->limits.fuel)
-        buf_printf(out, ", fuel %llu of %llu", (unsigned long long)r->fuel, (unsigned long long)r->limits.fuel);
+        buf_printf(out, ", fuel %llu of %llu", (unsigned long long)r->fuel,
+                   (unsigned long long)r->limits.fuel);
     buf_printf(out, ", code from %s", r->compile_source);
     if (r->compile_ns)
         buf_printf(out, " in %.1f ms", (double)r->compile_ns / 1e6);

@@ -8,7 +8,7 @@
 struct receipt_frame {
     uint32_t function_index;
     struct str function; /* from the module's name section; empty where it has none */
-    uint64_t offset;     /* of the instruction, in bytes from the start of the module; UINT64_MAX: not known */
+    uint64_t offset; /* of the instruction, in bytes from the start of the module; UINT64_MAX: not known */
 };
 
 struct receipt {

@@ -52,15 +52,17 @@ static void judge(struct compiler_process *p, int signal_number)
         p->answer.text[sizeof p->answer.text - 1] = 0;
         job->err = e ? err_set(&job->info, e, "%s", p->answer.text) : OK;
     } else if (p->timed_out) {
-        job->err = err_set(&job->info, ERR_COMPILE_LIMIT, "compiling took longer than %llu ms and was stopped",
-                           (unsigned long long)(config->wall_ns / NS_PER_MS));
+        job->err =
+            err_set(&job->info, ERR_COMPILE_LIMIT, "compiling took longer than %llu ms and was stopped",
+                    (unsigned long long)(config->wall_ns / NS_PER_MS));
     } else if (signal_number == SIGXCPU) {
         job->err = err_set(&job->info, ERR_COMPILE_LIMIT, "compiling used more than %llu s of processor time",
                            (unsigned long long)config->cpu_seconds);
     } else if (signal_number == SIGABRT || signal_number == SIGSEGV) {
-        job->err = err_set(&job->info, ERR_COMPILE_LIMIT,
-                           "the compiler gave up on this module, most likely for want of memory (limit %llu bytes)",
-                           (unsigned long long)config->address_space_bytes);
+        job->err =
+            err_set(&job->info, ERR_COMPILE_LIMIT,
+                    "the compiler gave up on this module, most likely for want of memory (limit %llu bytes)",
+                    (unsigned long long)config->address_space_bytes);
     } else {
         job->err = err_set(&job->info, ERR_INTERNAL, "the compiler process died (signal %d)", signal_number);
     }
@@ -104,7 +106,8 @@ static void on_process_exit(uv_process_t *process, int64_t status, int signal_nu
     if (job) {
         c->working--;
         read_answer(p);
-        bool killed_by_another = signal_number == SIGKILL && !p->timed_out && p->answer_bytes < sizeof p->answer;
+        bool killed_by_another =
+            signal_number == SIGKILL && !p->timed_out && p->answer_bytes < sizeof p->answer;
         if (c->stopping) {
             job->err = err_set(&job->info, ERR_SHUTTING_DOWN, "the server is shutting down");
         } else if (killed_by_another && ++job->tries < JOB_TRIES && ftruncate(job->code_fd, 0) == 0 &&
@@ -155,8 +158,12 @@ static struct compiler_process *start_process(struct compiler *c, bool fuel)
     p->socket = pair[0];
     fcntl(p->socket, F_SETFL, O_NONBLOCK);
     char numbers[ARGS - 2][24];
-    const unsigned long long values[] = {fuel, c->config.memory_max_bytes, c->config.address_space_bytes,
-                                         c->config.cpu_seconds, c->config.code_bytes_max, (unsigned long long)getpid()};
+    const unsigned long long values[] = {fuel,
+                                         c->config.memory_max_bytes,
+                                         c->config.address_space_bytes,
+                                         c->config.cpu_seconds,
+                                         c->config.code_bytes_max,
+                                         (unsigned long long)getpid()};
     char program[] = "wasmwiz", role[] = "compiler";
     char *args[ARGS + 1] = {program, role};
     for (size_t i = 0; i < LENGTH_OF(values); i++) {
@@ -164,10 +171,16 @@ static struct compiler_process *start_process(struct compiler *c, bool fuel)
         args[2 + i] = numbers[i];
     }
     char *no_env[] = {NULL};
-    uv_stdio_container_t stdio[] = {
-        {.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = pair[1]}};
-    uv_process_options_t options = {.exit_cb = on_process_exit, .file = c->program, .args = args, .env = no_env,
-                                    .stdio = stdio, .stdio_count = LENGTH_OF(stdio)};
+    uv_stdio_container_t stdio[] = {{.flags = UV_IGNORE},
+                                    {.flags = UV_IGNORE},
+                                    {.flags = UV_IGNORE},
+                                    {.flags = UV_INHERIT_FD, .data.fd = pair[1]}};
+    uv_process_options_t options = {.exit_cb = on_process_exit,
+                                    .file = c->program,
+                                    .args = args,
+                                    .env = no_env,
+                                    .stdio = stdio,
+                                    .stdio_count = LENGTH_OF(stdio)};
     int rc = uv_spawn(&c->loop->uv, &p->process, &options);
     close(pair[1]);
     uv_poll_init(&c->loop->uv, &p->poll, p->socket);
@@ -237,8 +250,9 @@ void compiler_submit(struct compiler *c, struct compile_job *job)
     list_init(&job->link);
     job->tries = 0;
     if (c->stopping || c->queued >= c->config.queue_max) {
-        job->err = c->stopping ? err_set(&job->info, ERR_SHUTTING_DOWN, "the server is shutting down")
-                               : err_set(&job->info, ERR_BUSY, "%u modules wait to be compiled already", c->queued);
+        job->err = c->stopping
+                       ? err_set(&job->info, ERR_SHUTTING_DOWN, "the server is shutting down")
+                       : err_set(&job->info, ERR_BUSY, "%u modules wait to be compiled already", c->queued);
         job->done(job);
         return;
     }

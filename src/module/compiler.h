@@ -6,13 +6,13 @@
 #include "base/loop.h"
 
 struct compiler_config {
-    uint64_t wall_ns;              /* a job may take this long */
+    uint64_t wall_ns; /* a job may take this long */
     uint64_t address_space_bytes;
     uint64_t cpu_seconds;
     uint64_t code_bytes_max;
-    uint64_t memory_max_bytes;     /* of the engine: the server-wide ceiling of a guest's memory */
-    uint32_t processes_max;        /* jobs at once */
-    uint32_t queue_max;            /* jobs that wait */
+    uint64_t memory_max_bytes; /* of the engine: the server-wide ceiling of a guest's memory */
+    uint32_t processes_max;    /* jobs at once */
+    uint32_t queue_max;        /* jobs that wait */
     bool keep_spare;
 };
 
@@ -32,8 +32,8 @@ struct compile_job {
     unsigned tries;
 };
 
-MUST_CHECK enum err compiler_new(struct loop *loop, const struct compiler_config *config, struct compiler **ret_compiler,
-                                 struct err_info *reterr);
+MUST_CHECK enum err compiler_new(struct loop *loop, const struct compiler_config *config,
+                                 struct compiler **ret_compiler, struct err_info *reterr);
 /* On the compiler's loop. When done() is called, the process that had the descriptors is dead. */
 void compiler_submit(struct compiler *c, struct compile_job *job);
 void compiler_stop(struct compiler *c); /* kills all; jobs end with SHUTTING_DOWN */

@@ -82,7 +82,8 @@ void spool_remove(const char *dir, const char *name)
     unlink(path);
 }
 
-void spool_scan(const char *dir, uint64_t ttl_ns, void (*each)(void *ctx, const char *name, uint64_t age_ns), void *ctx)
+void spool_scan(const char *dir, uint64_t ttl_ns, void (*each)(void *ctx, const char *name, uint64_t age_ns),
+                void *ctx)
 {
     DIR *d = opendir(dir);
     if (!d)
@@ -103,7 +104,8 @@ void spool_scan(const char *dir, uint64_t ttl_ns, void (*each)(void *ctx, const 
 }
 
 /* --- the cache ---------------------------------------------------------------------------------- */
-void cache_path(const char *dir, const unsigned char sha[static 32], const char *fingerprint, char *ret, size_t size)
+void cache_path(const char *dir, const unsigned char sha[static 32], const char *fingerprint, char *ret,
+                size_t size)
 {
     char hex[65];
     hex_encode(sha, 32, hex);
@@ -122,7 +124,8 @@ enum err cache_publish(int fd, const char *path, struct err_info *reterr)
     if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
         return OK;
     /* An older file that failed its check stands there: it makes room. */
-    if (errno == EEXIST && unlink(path) == 0 && linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
+    if (errno == EEXIST && unlink(path) == 0 &&
+        linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
         return OK;
     return err_set(reterr, ERR_DISK_FAULT, "compiled code could not be kept: %s", strerror(errno));
 }

@@ -22,11 +22,13 @@ MUST_CHECK enum err spool_put(const char *dir, struct str wasm, int *ret_fd, str
                               struct err_info *reterr);
 void spool_remove(const char *dir, const char *name);
 /* Removes what an earlier program left: files of that form older than `ttl_ns`. Younger ones are told to `each`. */
-void spool_scan(const char *dir, uint64_t ttl_ns, void (*each)(void *ctx, const char *name, uint64_t age_ns), void *ctx);
+void spool_scan(const char *dir, uint64_t ttl_ns, void (*each)(void *ctx, const char *name, uint64_t age_ns),
+                void *ctx);
 
 /* --- the cache ---------------------------------------------------------------------------------- */
 /* `dir`/<sha in hex>-<fingerprint>.code into `ret` (at least 4352 bytes). */
-void cache_path(const char *dir, const unsigned char sha[static 32], const char *fingerprint, char *ret, size_t size);
+void cache_path(const char *dir, const unsigned char sha[static 32], const char *fingerprint, char *ret,
+                size_t size);
 /* A new file to write code to, without a name in the folder until cache_publish(). `dir` NULL: in memory. -1 and errno. */
 int cache_open_new(const char *dir);
 /* Gives the file its name. */

@@ -38,11 +38,11 @@ struct module {
 void module_unref(struct module *m); /* takes NULL */
 
 struct modules_config {
-    const char *cache_dir;      /* NULL: nothing is kept on disk */
-    const char *temp_dir;       /* uploads on their way to the compiler: <uuid4>.wasm; NULL: memory only */
+    const char *cache_dir; /* NULL: nothing is kept on disk */
+    const char *temp_dir;  /* uploads on their way to the compiler: <uuid4>.wasm; NULL: memory only */
     uint64_t temp_ttl_ns;
     uint64_t cache_bytes_max;
-    uint32_t modules_max;       /* in memory */
+    uint32_t modules_max; /* in memory */
     unsigned char seal_key[32];
     struct precheck_limits precheck;
     struct compiler_config compiler;
@@ -51,8 +51,8 @@ struct modules_config {
 struct modules;
 
 /* `loop` (the front's first) supervises the compiler processes. On OK the caller owns *ret_modules. */
-MUST_CHECK enum err modules_new(struct loop *loop, const struct modules_config *config, struct modules **ret_modules,
-                                struct err_info *reterr);
+MUST_CHECK enum err modules_new(struct loop *loop, const struct modules_config *config,
+                                struct modules **ret_modules, struct err_info *reterr);
 /* On that loop: no more compilations; its handles close as the loop runs on. */
 void modules_stop(struct modules *ms);
 void modules_free(struct modules *ms); /* takes NULL; after all loops ended */
@@ -63,7 +63,8 @@ struct module_wait {
     struct list link;
     struct loop *loop;
     void (*ready)(struct module_wait *w);
-    enum err err; /* OK, NOT_WASM, MODULE_INVALID, MODULE_REJECTED, COMPILE_LIMIT, BUSY, DISK_FAULT, INTERNAL */
+    enum err
+        err; /* OK, NOT_WASM, MODULE_INVALID, MODULE_REJECTED, COMPILE_LIMIT, BUSY, DISK_FAULT, INTERNAL */
     struct err_info info;
     struct module *module; /* a new reference, on OK */
     enum module_source source;

@@ -100,8 +100,8 @@ static void forget(struct modules *ms, struct entry *e)
 
 static bool is_worth_remembering(enum err e)
 {
-    return e == ERR_NOT_WASM || e == ERR_MODULE_INVALID || e == ERR_MODULE_REJECTED || e == ERR_COMPILE_LIMIT ||
-           e == ERR_MODULE_TOO_LARGE;
+    return e == ERR_NOT_WASM || e == ERR_MODULE_INVALID || e == ERR_MODULE_REJECTED ||
+           e == ERR_COMPILE_LIMIT || e == ERR_MODULE_TOO_LARGE;
 }
 
 static void fill_wait(struct modules *ms, struct entry *e, struct module_wait *w, enum module_source source)
@@ -195,7 +195,8 @@ static void work_seal(uv_work_t *work)
         struct stat st = {0};
         cache_path(dir, e->sha, engine_fingerprint(e->fuel), path, sizeof path);
         /* A cache that can't be written costs time, not the run. */
-        if (seal_put(e->code_fd, ms->config.seal_key, e->sha, engine_fingerprint(e->fuel), e->wasm_len, &e->facts, &why) ||
+        if (seal_put(e->code_fd, ms->config.seal_key, e->sha, engine_fingerprint(e->fuel), e->wasm_len,
+                     &e->facts, &why) ||
             cache_publish(e->code_fd, path, &why)) {
             LOG_WARN("compiled code not kept", LOG_CSTR("reason", err_text(&why)));
         } else if (fstat(e->code_fd, &st) == 0) {
@@ -215,7 +216,8 @@ static void work_seal(uv_work_t *work)
     closep(&e->code_fd);
     e->code_fd = fd;
     if (fd < 0)
-        e->err = err_set(&e->info, ERR_DISK_FAULT, "compiled code could not be opened again: %s", strerror(errno));
+        e->err =
+            err_set(&e->info, ERR_DISK_FAULT, "compiled code could not be opened again: %s", strerror(errno));
 }
 
 static void after_seal(uv_work_t *work, int status)
@@ -232,8 +234,9 @@ static void on_compiled(struct compile_job *job)
     e->err = job->err;
     e->info = job->info;
     e->source = MODULE_COMPILED;
-    if (e->err || e->modules->stopping || uv_queue_work(&e->modules->loop->uv, &e->work, work_seal, after_seal)) {
-            finish_loading(e);
+    if (e->err || e->modules->stopping ||
+        uv_queue_work(&e->modules->loop->uv, &e->work, work_seal, after_seal)) {
+        finish_loading(e);
     }
 }
 
@@ -273,7 +276,8 @@ static void work_find(uv_work_t *work)
     if (!e->err)
         e->err = spool_put(ms->config.temp_dir, wasm, &e->wasm_fd, &e->spooled, &e->info);
     if (!e->err && (e->code_fd = cache_open_new(ms->config.cache_dir)) < 0)
-        e->err = err_set(&e->info, ERR_DISK_FAULT, "no file for compiled code could be made: %s", strerror(errno));
+        e->err =
+            err_set(&e->info, ERR_DISK_FAULT, "no file for compiled code could be made: %s", strerror(errno));
 }
 
 static void after_find(uv_work_t *work, int status)
@@ -291,7 +295,8 @@ static void after_find(uv_work_t *work, int status)
         return;
     }
     free(TAKE(e->wasm)); /* the compiler reads the file */
-    e->job = (struct compile_job){.wasm_fd = e->wasm_fd, .code_fd = e->code_fd, .fuel = e->fuel, .done = on_compiled};
+    e->job = (struct compile_job){
+        .wasm_fd = e->wasm_fd, .code_fd = e->code_fd, .fuel = e->fuel, .done = on_compiled};
     compiler_submit(ms->compiler, &e->job);
 }
 
@@ -299,7 +304,7 @@ static void begin_loading(struct loop_post *post)
 {
     struct entry *e = CONTAINER_OF(post, struct entry, post);
     if (e->modules->stopping || uv_queue_work(&e->modules->loop->uv, &e->work, work_find, after_find)) {
-            e->err = err_set(&e->info, ERR_SHUTTING_DOWN, "the server is shutting down");
+        e->err = err_set(&e->info, ERR_SHUTTING_DOWN, "the server is shutting down");
         finish_loading(e);
     }
 }

@@ -17,12 +17,13 @@ static bool compute_tag(const unsigned char key[static 32], const struct seal *s
 {
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     int len;
-    bool ok = ctx && seal->code_bytes <= INT32_MAX &&
-              EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, seal->nonce) == 1 &&
-              EVP_EncryptUpdate(ctx, NULL, &len, (const unsigned char *)seal, offsetof(struct seal, nonce)) == 1 &&
-              EVP_EncryptUpdate(ctx, NULL, &len, code, (int)seal->code_bytes) == 1 &&
-              EVP_EncryptFinal_ex(ctx, ret_tag, &len) == 1 &&
-              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, 16, ret_tag) == 1;
+    bool ok =
+        ctx && seal->code_bytes <= INT32_MAX &&
+        EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, seal->nonce) == 1 &&
+        EVP_EncryptUpdate(ctx, NULL, &len, (const unsigned char *)seal, offsetof(struct seal, nonce)) == 1 &&
+        EVP_EncryptUpdate(ctx, NULL, &len, code, (int)seal->code_bytes) == 1 &&
+        EVP_EncryptFinal_ex(ctx, ret_tag, &len) == 1 &&
+        EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, 16, ret_tag) == 1;
     EVP_CIPHER_CTX_free(ctx);
     return ok;
 }
@@ -62,8 +63,8 @@ enum err seal_put(int fd, const unsigned char key[static 32], const unsigned cha
     return OK;
 }
 
-bool seal_check(int fd, const unsigned char key[static 32], const unsigned char sha[static 32], const char *fingerprint,
-                struct seal *ret_seal)
+bool seal_check(int fd, const unsigned char key[static 32], const unsigned char sha[static 32],
+                const char *fingerprint, struct seal *ret_seal)
 {
     void *bytes;
     size_t len;
@@ -73,7 +74,8 @@ bool seal_check(int fd, const unsigned char key[static 32], const unsigned char 
     bool ok = len > sizeof *ret_seal;
     if (ok) {
         memcpy(ret_seal, (char *)bytes + len - sizeof *ret_seal, sizeof *ret_seal);
-        ok = memcmp(ret_seal->magic, magic, sizeof magic) == 0 && ret_seal->code_bytes == len - sizeof *ret_seal &&
+        ok = memcmp(ret_seal->magic, magic, sizeof magic) == 0 &&
+             ret_seal->code_bytes == len - sizeof *ret_seal &&
              memcmp(ret_seal->sha, sha, sizeof ret_seal->sha) == 0 &&
              strncmp(ret_seal->fingerprint, fingerprint, sizeof ret_seal->fingerprint) == 0 &&
              compute_tag(key, ret_seal, bytes, tag) && CRYPTO_memcmp(tag, ret_seal->tag, sizeof tag) == 0;
@@ -91,7 +93,8 @@ enum err seal_key_load(const char *data_dir, unsigned char ret_key[static 32], s
         if (fd >= 0) {
             if (read(fd, ret_key, 32) == 32)
                 return OK;
-            return err_set(reterr, ERR_DISK_FAULT, "%s is not a key of 32 bytes; delete it to get a new one", path);
+            return err_set(reterr, ERR_DISK_FAULT, "%s is not a key of 32 bytes; delete it to get a new one",
+                           path);
         }
         if (errno != ENOENT)
             break;

@@ -26,9 +26,10 @@ MUST_CHECK enum err seal_put(int fd, const unsigned char key[static 32], const u
                              const char *fingerprint, uint64_t wasm_bytes, const struct precheck_facts *facts,
                              struct err_info *reterr);
 /* Whether the file in `fd` is whole and was sealed here for this module and engine. Fills *ret_seal. */
-bool seal_check(int fd, const unsigned char key[static 32], const unsigned char sha[static 32], const char *fingerprint,
-                struct seal *ret_seal);
+bool seal_check(int fd, const unsigned char key[static 32], const unsigned char sha[static 32],
+                const char *fingerprint, struct seal *ret_seal);
 /* The node's key: DATA_DIR/cache_key, 32 random bytes, mode 0600, made on first use. */
-MUST_CHECK enum err seal_key_load(const char *data_dir, unsigned char ret_key[static 32], struct err_info *reterr);
+MUST_CHECK enum err seal_key_load(const char *data_dir, unsigned char ret_key[static 32],
+                                  struct err_info *reterr);
 
 #endif

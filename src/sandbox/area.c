@@ -24,12 +24,13 @@ static size_t file_bytes(uint32_t channels)
 /* Maps `AREA_RING_BYTES` of the file at `offset` twice in a row. */
 static uint8_t *map_ring(int fd, off_t offset)
 {
-    uint8_t *at = mmap(NULL, 2 * (size_t)AREA_RING_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *at = mmap(NULL, 2 * (size_t)AREA_RING_BYTES, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         return NULL;
     for (int i = 0; i < 2; i++)
-        if (mmap(at + (size_t)i * AREA_RING_BYTES, AREA_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-                 offset) == MAP_FAILED) {
+        if (mmap(at + (size_t)i * AREA_RING_BYTES, AREA_RING_BYTES, PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_FIXED, fd, offset) == MAP_FAILED) {
             munmap(at, 2 * (size_t)AREA_RING_BYTES);
             return NULL;
         }
@@ -123,12 +124,13 @@ void area_ring_doorbell(struct area *a)
 
 void area_wait_doorbell(struct area *a, uint64_t deadline_ns, bool (*has_work)(void *), void *arg)
 {
-    struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
+                             .tv_nsec = (long)(deadline_ns % NS_PER_S)};
     uint32_t seen = atomic_load(&a->control->doorbell);
     atomic_store(&a->control->sandbox_sleeps, 1);
     atomic_thread_fence(memory_order_seq_cst);
     if (!has_work(arg))
-        syscall(SYS_futex, &a->control->doorbell, FUTEX_WAIT_BITSET, seen, deadline_ns == UINT64_MAX ? NULL : &until,
-                NULL, FUTEX_BITSET_MATCH_ANY);
+        syscall(SYS_futex, &a->control->doorbell, FUTEX_WAIT_BITSET, seen,
+                deadline_ns == UINT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
     atomic_store(&a->control->sandbox_sleeps, 0);
 }

@@ -11,16 +11,17 @@ enum { AREA_RING_BYTES = 1024 * 1024, AREA_CHANNELS_MAX = 256 };
 
 /* Everything here may be written by a hostile sandbox: the front reads no more out of it than hints. */
 struct area_control {
-    _Alignas(64) _Atomic uint32_t doorbell;         /* futex: the front wakes the sandbox */
-    _Alignas(64) _Atomic uint32_t sandbox_sleeps;   /* 1 while it waits at the doorbell */
-    _Alignas(64) _Atomic uint64_t turns;            /* of the sandbox's loop: it is alive while this moves */
-    _Atomic uint32_t ready;                         /* 1 once it serves */
+    _Alignas(64) _Atomic uint32_t doorbell;       /* futex: the front wakes the sandbox */
+    _Alignas(64) _Atomic uint32_t sandbox_sleeps; /* 1 while it waits at the doorbell */
+    _Alignas(64) _Atomic uint64_t turns;          /* of the sandbox's loop: it is alive while this moves */
+    _Atomic uint32_t ready;                       /* 1 once it serves */
 };
 
 struct area_channel_control {
     struct ring_control to_sandbox;
     struct ring_control from_sandbox;
-    _Alignas(64) _Atomic uint32_t front_sleeps; /* 1 while that loop of the front waits for its event descriptor */
+    _Alignas(64) _Atomic uint32_t
+        front_sleeps; /* 1 while that loop of the front waits for its event descriptor */
 };
 
 struct area {

@@ -77,7 +77,8 @@ enum err engine_new(const struct engine_config *config, struct engine **ret_engi
     e->engine = wasm_engine_new_with_config(c);
     if (!e->engine) {
         free(e);
-        return err_set(reterr, ERR_INTERNAL, "the WebAssembly engine did not start with %u slots", config->slots);
+        return err_set(reterr, ERR_INTERNAL, "the WebAssembly engine did not start with %u slots",
+                       config->slots);
     }
     if (config->pool) {
         e->linker = wasmtime_linker_new(e->engine);
@@ -138,7 +139,8 @@ enum err engine_compile(struct engine *e, struct str wasm, wasm_byte_vec_t *ret_
         engine_error_text(error, text, sizeof text);
         /* The validator's words for a proposal that is off. */
         if (strstr(text, "not enabled") || strstr(text, "disallowed") || strstr(text, "requires gc"))
-            return err_set(reterr, ERR_MODULE_REJECTED, "the module uses a proposal that is off here: %s", text);
+            return err_set(reterr, ERR_MODULE_REJECTED, "the module uses a proposal that is off here: %s",
+                           text);
         return err_set(reterr, ERR_MODULE_INVALID, "the module does not validate: %s", text);
     }
     error = wasmtime_module_serialize(module, ret_code);
@@ -171,7 +173,8 @@ const char *engine_fingerprint(bool fuel)
         unsigned features = 0;
         __builtin_cpu_init();
 #define HAS(feature) features = features << 1 | !!__builtin_cpu_supports(feature)
-        HAS("sse4.1"), HAS("sse4.2"), HAS("popcnt"), HAS("avx"), HAS("avx2"), HAS("fma"), HAS("bmi"), HAS("bmi2");
+        HAS("sse4.1"), HAS("sse4.2"), HAS("popcnt"), HAS("avx"), HAS("avx2"), HAS("fma"), HAS("bmi"),
+            HAS("bmi2");
         HAS("avx512f"), HAS("avx512vl"), HAS("avx512dq"), HAS("avx512bitalg"), HAS("avx512vbmi");
 #undef HAS
         snprintf(text, sizeof text, "%s/%s/fuel=%d/stack=%d/cpu=%x/1", WASMTIME_VERSION, WW_VERSION, fuel,

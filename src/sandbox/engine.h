@@ -17,10 +17,10 @@ struct engine_config {
 };
 
 enum {
-    ENGINE_MEMORIES_MAX = 4,          /* of one module */
+    ENGINE_MEMORIES_MAX = 4, /* of one module */
     ENGINE_TABLES_MAX = 8,
     ENGINE_TABLE_ELEMENTS_MAX = 100000, /* of one table, and of one run in all */
-    ENGINE_STACK_BYTES = 512 * 1024,  /* of the guest's calls */
+    ENGINE_STACK_BYTES = 512 * 1024,    /* of the guest's calls */
 };
 
 struct engine {

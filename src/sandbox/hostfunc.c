@@ -28,9 +28,7 @@ static wasm_trap_t *conclude(struct run *r, enum wasi_outcome outcome)
 {
     switch (outcome) {
     case WASI_RETURN: return NULL;
-    case WASI_EXIT:
-        r->exited = true;
-        return stop(r, r->wasi.exit_code ? CAUSE_EXIT : CAUSE_OK, "exit");
+    case WASI_EXIT: r->exited = true; return stop(r, r->wasi.exit_code ? CAUSE_EXIT : CAUSE_OK, "exit");
     case WASI_RAISE: return stop(r, CAUSE_TRAP, "raised a signal");
     case WASI_OUTPUT_LIMIT: return stop(r, CAUSE_OUTPUT_LIMIT, "output limit reached");
     case WASI_WAIT_STDIN:
@@ -81,9 +79,9 @@ static bool try_waiting_call(void *env)
     return true;
 }
 
-static void call_that_may_wait(void *env, wasmtime_caller_t *caller, const wasmtime_val_t *args, size_t arg_count,
-                               wasmtime_val_t *results, size_t result_count, wasm_trap_t **ret_trap,
-                               wasmtime_async_continuation_t *continuation)
+static void call_that_may_wait(void *env, wasmtime_caller_t *caller, const wasmtime_val_t *args,
+                               size_t arg_count, wasmtime_val_t *results, size_t result_count,
+                               wasm_trap_t **ret_trap, wasmtime_async_continuation_t *continuation)
 {
     struct run *r = run_of(caller);
     struct run_waiting_call *w = &r->waiting;
@@ -122,8 +120,8 @@ enum err hostfunc_define_all(wasmtime_linker_t *linker, struct err_info *reterr)
         wasm_functype_t *type = type_of(functions[fn].signature);
         wasmtime_error_t *error =
             functions[fn].may_wait
-                ? wasmtime_linker_define_async_func(linker, module, sizeof module - 1, name, strlen(name), type,
-                                                    call_that_may_wait, (void *)fn, NULL)
+                ? wasmtime_linker_define_async_func(linker, module, sizeof module - 1, name, strlen(name),
+                                                    type, call_that_may_wait, (void *)fn, NULL)
                 : wasmtime_linker_define_func_unchecked(linker, module, sizeof module - 1, name, strlen(name),
                                                         type, call_at_once, (void *)fn, NULL);
         wasm_functype_delete(type);

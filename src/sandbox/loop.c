@@ -9,7 +9,7 @@
 
 enum {
     TICK_NS = 1000 * 1000,
-    IDLE_TICKS = 50,             /* the ticker goes to sleep after so many without a run */
+    IDLE_TICKS = 50, /* the ticker goes to sleep after so many without a run */
     MESSAGES_A_TURN = 64,
     FRESH_BEFORE_OLD_NS = 4 * TICK_NS,
     TABLE_BITS = 12,
@@ -30,12 +30,12 @@ struct sandbox_loop {
     struct channel *channels;
     uint32_t channel_count;
 
-    struct list fresh;   /* not yet polled, or just woken */
-    struct list old;     /* used up a slice */
-    struct list parked;  /* wait for stdin or a credit; looked at when a message comes */
-    struct list unsent;  /* have something to send and the ring was full */
-    struct list queued;  /* wait for a slot of the pool */
-    struct run **heap;   /* by deadline */
+    struct list fresh;  /* not yet polled, or just woken */
+    struct list old;    /* used up a slice */
+    struct list parked; /* wait for stdin or a credit; looked at when a message comes */
+    struct list unsent; /* have something to send and the ring was full */
+    struct list queued; /* wait for a slot of the pool */
+    struct run **heap;  /* by deadline */
     uint32_t heap_count, heap_capacity;
     uint64_t old_slice_ns; /* when the last slice of an old one ended */
     uint32_t runs, slots_used, memories_used, tables_used;
@@ -367,7 +367,8 @@ static bool on_load(struct sandbox_loop *l, uint32_t channel, const struct messa
     size_t len = module ? 0 : strlen(text);
     struct message_loaded *reply = ring_reserve(&l->channels[channel].to, sizeof *reply + len);
     if (reply) { /* only news: a run of an absent module gets its own answer */
-        *reply = (struct message_loaded){.head = {MESSAGE_LOADED, (uint32_t)len, m->head.id}, .ok = module != NULL};
+        *reply = (struct message_loaded){.head = {MESSAGE_LOADED, (uint32_t)len, m->head.id},
+                                         .ok = module != NULL};
         memcpy(reply + 1, text, len);
         publish(l, channel, sizeof *reply + len);
     }
@@ -476,7 +477,8 @@ static bool receive(struct sandbox_loop *l)
             if (state == RING_BROKEN)
                 return false;
             /* An answer may be due: without room for it the message waits. */
-            if (state == RING_EMPTY || !ring_reserve(&c->to, sizeof(struct message_loaded) + MESSAGE_TEXT_MAX))
+            if (state == RING_EMPTY ||
+                !ring_reserve(&c->to, sizeof(struct message_loaded) + MESSAGE_TEXT_MAX))
                 break;
             if (!on_message(l, i, payload, len))
                 return false;

@@ -25,8 +25,8 @@ struct sandbox_channel_ops {
 struct sandbox_loop_config {
     struct engine_config engine;
     struct engine *shared_engine; /* where several loops run in one process: this one, borrowed; else NULL */
-    uint64_t pool_max_bytes;  /* memory of all guests together */
-    uint32_t modules_max;     /* loaded at once; the least recently used go */
+    uint64_t pool_max_bytes;      /* memory of all guests together */
+    uint32_t modules_max;         /* loaded at once; the least recently used go */
 };
 
 /* `from`/`to` are the rings of `channels` front loops. On OK *ret_loop is owned by the caller. */

@@ -24,13 +24,13 @@ enum message_type {
 };
 
 enum {
-    MESSAGE_DATA_MAX = 48 * 1024,        /* variable part of one message */
-    MESSAGE_FRAMES_MAX = 16,             /* trap frames in a DONE */
-    MESSAGE_NAME_MAX = 95,               /* bytes of a function name in it */
-    MESSAGE_TEXT_MAX = 384,              /* bytes of its sentence */
-    STDIN_WINDOW_BYTES = 128 * 1024,     /* stdin sent and not yet consumed, at most */
-    OUTPUT_WINDOW_BYTES = 256 * 1024,    /* output sent and not yet credited, at most */
-    ARGS_BYTES_MAX = 32 * 1024,          /* arguments and environment of one run together */
+    MESSAGE_DATA_MAX = 48 * 1024,     /* variable part of one message */
+    MESSAGE_FRAMES_MAX = 16,          /* trap frames in a DONE */
+    MESSAGE_NAME_MAX = 95,            /* bytes of a function name in it */
+    MESSAGE_TEXT_MAX = 384,           /* bytes of its sentence */
+    STDIN_WINDOW_BYTES = 128 * 1024,  /* stdin sent and not yet consumed, at most */
+    OUTPUT_WINDOW_BYTES = 256 * 1024, /* output sent and not yet credited, at most */
+    ARGS_BYTES_MAX = 32 * 1024,       /* arguments and environment of one run together */
     ARGS_COUNT_MAX = 1024,
     ENTRY_BYTES_MAX = 256,
 };
@@ -51,13 +51,13 @@ struct message_load {
 };
 
 struct run_limits {
-    uint64_t deadline_ns;  /* CLOCK_MONOTONIC; 0 = timeout_ns from when the run starts */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = timeout_ns from when the run starts */
     uint64_t timeout_ns;
     uint64_t memory_bytes;
     uint64_t table_elements;
     uint64_t stdout_bytes;
     uint64_t stderr_bytes;
-    uint64_t fuel;         /* 0 = not counted; only in a sandbox whose engine counts */
+    uint64_t fuel; /* 0 = not counted; only in a sandbox whose engine counts */
 };
 
 /* The variable part: entry, args, env, then the first stdin bytes. */
@@ -109,17 +109,17 @@ struct trap_frame {
 
 /* How a run ended. The variable part of DONE: the last stdout bytes, then the last stderr bytes. */
 struct run_report {
-    uint32_t cause;         /* enum cause */
+    uint32_t cause; /* enum cause */
     uint32_t exit_code;
-    uint64_t run_ns;        /* from when its time began to run, to its end */
-    uint64_t cpu_ns;        /* of it on the processor */
+    uint64_t run_ns; /* from when its time began to run, to its end */
+    uint64_t cpu_ns; /* of it on the processor */
     uint64_t memory_peak_bytes;
-    uint64_t fuel;          /* used; 0 where not counted */
-    uint64_t stdin_bytes;   /* that the guest read */
+    uint64_t fuel;        /* used; 0 where not counted */
+    uint64_t stdin_bytes; /* that the guest read */
     uint64_t stdout_bytes;
     uint64_t stderr_bytes;
     uint64_t host_calls;
-    int32_t trap_code;      /* Wasmtime's, -1 = none */
+    int32_t trap_code; /* Wasmtime's, -1 = none */
     uint32_t frame_count;
     char text[MESSAGE_TEXT_MAX]; /* a sentence for people, NUL-terminated */
 };
@@ -148,6 +148,7 @@ union message_any {
     struct message_done done;
 };
 bool message_check_to_sandbox(const void *payload, size_t len, union message_any *ret, struct str *ret_data);
-bool message_check_from_sandbox(const void *payload, size_t len, union message_any *ret, struct str *ret_data);
+bool message_check_from_sandbox(const void *payload, size_t len, union message_any *ret,
+                                struct str *ret_data);
 
 #endif

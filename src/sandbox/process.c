@@ -25,7 +25,9 @@ bool process_send_fds(int socket, const int *fds, int count)
         struct cmsghdr align;
     } control = {.bytes = {0}};
     WW_ASSERT(count >= 1 && count <= FDS_MAX);
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
                          .msg_controllen = CMSG_SPACE((size_t)count * sizeof(int))};
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
     c->cmsg_level = SOL_SOCKET;
@@ -43,7 +45,9 @@ bool process_receive_fds(int socket, int *ret_fds, int count)
         char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
         struct cmsghdr align;
     } control;
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
                          .msg_controllen = sizeof control.bytes};
     WW_ASSERT(count >= 1 && count <= FDS_MAX);
     for (int i = 0; i < count; i++)
@@ -61,7 +65,8 @@ bool process_receive_fds(int socket, int *ret_fds, int count)
         memcpy(ret_fds, CMSG_DATA(c), (size_t)count * sizeof(int));
         return true;
     }
-    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) { /* not what was asked for */
+    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len;
+         at += sizeof(int)) { /* not what was asked for */
         int fd;
         memcpy(&fd, (char *)c + at, sizeof fd);
         close(fd);
@@ -131,7 +136,7 @@ static void die_with_parent(uint64_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if ((uint64_t)getppid() != parent)
-        _exit(0); /* it died before this was in force */
+        _exit(0);            /* it died before this was in force */
     signal(SIGINT, SIG_IGN); /* Ctrl-C is the front's to handle: it drains */
     signal(SIGTERM, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
@@ -153,7 +158,10 @@ int sandbox_process_main(int argc, char **argv)
     if (channels < 1 || channels > AREA_CHANNELS_MAX)
         return 64;
     struct sandbox_loop_config config = {
-        .engine = {.fuel = values[1] != 0, .pool = true, .slots = (uint32_t)values[2], .memory_max_bytes = values[3]},
+        .engine = {.fuel = values[1] != 0,
+                   .pool = true,
+                   .slots = (uint32_t)values[2],
+                   .memory_max_bytes = values[3]},
         .pool_max_bytes = values[4],
         .modules_max = (uint32_t)values[5],
     };
@@ -162,7 +170,8 @@ int sandbox_process_main(int argc, char **argv)
     struct ring_reader from[AREA_CHANNELS_MAX];
     struct ring_writer to[AREA_CHANNELS_MAX];
     static const struct sandbox_channel_ops ops = {.take_fd = take_fd, .notify = notify};
-    struct walls_limits limits = {.data_bytes = config.pool_max_bytes + engine_pool_data_bytes(&config.engine) + ENGINE_DATA_BYTES,
+    struct walls_limits limits = {.data_bytes = config.pool_max_bytes +
+                                                engine_pool_data_bytes(&config.engine) + ENGINE_DATA_BYTES,
                                   .keep_fds = SANDBOX_FD_CHANNELS + 2 * (int)channels};
     if (walls_raise(&limits, &err) || area_attach(&p.area, SANDBOX_FD_AREA, channels, &err))
         return fail(&err);
@@ -170,7 +179,8 @@ int sandbox_process_main(int argc, char **argv)
         from[i] = area_to_sandbox_reader(&p.area, i);
         to[i] = area_from_sandbox_writer(&p.area, i);
     }
-    if (sandbox_loop_new(&config, channels, from, to, &ops, &p, &p.loop, &err) || walls_seal(WALLS_SANDBOX, &err))
+    if (sandbox_loop_new(&config, channels, from, to, &ops, &p, &p.loop, &err) ||
+        walls_seal(WALLS_SANDBOX, &err))
         return fail(&err);
     atomic_store(&p.area.control->ready, 1);
     for (uint32_t i = 0; i < channels; i++)
@@ -183,7 +193,8 @@ int sandbox_process_main(int argc, char **argv)
             fprintf(stderr, "a channel carried nonsense\n");
             return 70;
         }
-        if (turn == SANDBOX_IDLE && sandbox_loop_runs(p.loop)) /* its turns are the front's sign that it lives */
+        if (turn == SANDBOX_IDLE &&
+            sandbox_loop_runs(p.loop)) /* its turns are the front's sign that it lives */
             wake_ns = MIN(wake_ns, clock_now_ns() + NS_PER_S);
         if (turn == SANDBOX_IDLE)
             area_wait_doorbell(&p.area, wake_ns, has_messages, &p);
@@ -248,7 +259,9 @@ int compiler_process_main(int argc, char **argv)
         if (!str_to_u64(str_of(argv[i]), UINT64_MAX, &values[i]))
             return 64;
     die_with_parent(values[5]);
-    struct walls_limits limits = {.address_space_bytes = values[2], .cpu_seconds = values[3], .file_bytes = values[4],
+    struct walls_limits limits = {.address_space_bytes = values[2],
+                                  .cpu_seconds = values[3],
+                                  .file_bytes = values[4],
                                   .keep_fds = COMPILER_FD_SOCKET + 1};
     struct engine_config config = {.fuel = values[0] != 0, .memory_max_bytes = values[1]};
     struct engine *engine;

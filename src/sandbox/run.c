@@ -138,8 +138,8 @@ struct guest_memory run_memory(struct run *r, wasmtime_caller_t *caller)
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
-struct run *run_new(struct engine *e, struct guest_module *module, const struct message_run *m, struct str data,
-                    uint64_t *pool_now, uint64_t pool_max)
+struct run *run_new(struct engine *e, struct guest_module *module, const struct message_run *m,
+                    struct str data, uint64_t *pool_now, uint64_t pool_max)
 {
     struct run *r = xcalloc(1, sizeof *r);
     list_init(&r->link);
@@ -239,7 +239,8 @@ static bool make_store(struct run *r)
         return false;
     }
     /* Before anything of the guest runs, its start function included. */
-    if (strcmp(r->entry, "_start") == 0 ? !r->module->has_start : !exports_function(r->module->module, r->entry)) {
+    if (strcmp(r->entry, "_start") == 0 ? !r->module->has_start
+                                        : !exports_function(r->module->module, r->entry)) {
         reject(r, "the module exports no function \"%s\"", r->entry);
         return false;
     }
@@ -277,7 +278,8 @@ static wasm_valkind_t kind_of(const wasm_valtype_t *type)
 {
     wasmtime_valtype_t t;
     wasmtime_valtype_new(type, &t);
-    wasm_valkind_t kind = t.kind == WASMTIME_VALTYPE_KIND_REF ? WASM_FUNCREF : t.kind; /* the numbers are the same */
+    wasm_valkind_t kind =
+        t.kind == WASMTIME_VALTYPE_KIND_REF ? WASM_FUNCREF : t.kind; /* the numbers are the same */
     wasmtime_valtype_delete(&t);
     return kind;
 }
@@ -294,9 +296,7 @@ static bool parse_value(const char *text, wasm_valkind_t kind, wasmtime_val_t *r
             return false;
         ret->of.i32 = (int32_t)integer;
         return true;
-    case WASM_I64:
-        ret->kind = WASMTIME_I64;
-        return parse_integer(text, 64, &ret->of.i64);
+    case WASM_I64: ret->kind = WASMTIME_I64; return parse_integer(text, 64, &ret->of.i64);
     case WASM_F32:
         ret->kind = WASMTIME_F32;
         ret->of.f32 = strtof(text, &end);
@@ -333,7 +333,8 @@ static bool set_params(struct run *r, const wasm_valtype_vec_t *types)
         arg += strlen(arg) + 1;
         wasm_valkind_t kind = kind_of(types->data[i]);
         if (!parse_value(arg, kind, &r->params[i])) {
-            reject(r, "argument %zu, \"%.40s\", is not %s as \"%s\" wants it", i + 1, arg, kind_name(kind), r->entry);
+            reject(r, "argument %zu, \"%.40s\", is not %s as \"%s\" wants it", i + 1, arg, kind_name(kind),
+                   r->entry);
             return false;
         }
     }
@@ -411,8 +412,8 @@ static bool advance(struct run *r)
         if (!make_store(r))
             return false;
         r->phase = RUN_PHASE_INSTANTIATE;
-        r->future = wasmtime_instance_pre_instantiate_async(r->module->pre, r->context, &r->instance, &r->trap,
-                                                            &r->error);
+        r->future = wasmtime_instance_pre_instantiate_async(r->module->pre, r->context, &r->instance,
+                                                            &r->trap, &r->error);
         return true;
     case RUN_PHASE_INSTANTIATE:
         if (r->module->has_initialize && !entry_is_start) {
@@ -506,12 +507,14 @@ static void conclude_cause(struct run *r, enum run_phase phase)
         /* Without a guest frame it was the declaration, not a growth. */
         r->cause = r->report.frame_count ? CAUSE_MEMORY_LIMIT : CAUSE_REJECTED;
         if (r->memory_limits.refused == WASMWIZ_REFUSED_TABLE)
-            put_text(r, "a table grew past the limit of %llu elements", (unsigned long long)r->memory_limits.table_max);
+            put_text(r, "a table grew past the limit of %llu elements",
+                     (unsigned long long)r->memory_limits.table_max);
         else if (r->memory_limits.refused == WASMWIZ_REFUSED_POOL)
             put_text(r, "the memory that this server has for all guests together is used up");
         else
             put_text(r, "%s the limit of %llu bytes",
-                     r->report.frame_count ? "memory would have grown past" : "the module declares more memory than",
+                     r->report.frame_count ? "memory would have grown past"
+                                           : "the module declares more memory than",
                      (unsigned long long)r->memory_limits.memory_max);
     } else if (r->cause == CAUSE_OK) {
         r->cause = cause_of_trap(r, phase);

@@ -29,11 +29,18 @@ struct guest_module {
 
 /* Maps the compiled code in `fd` (taken over) and links it. NULL: the code does not fit this engine, *ret_text says why.
  * A module that maps but can't be linked is returned, with `rejected` set. */
-struct guest_module *guest_module_open(struct engine *e, uint64_t id, int fd, char ret_text[MESSAGE_TEXT_MAX]);
+struct guest_module *guest_module_open(struct engine *e, uint64_t id, int fd,
+                                       char ret_text[MESSAGE_TEXT_MAX]);
 void guest_module_free(struct guest_module *m); /* takes NULL */
 
 enum run_progress { RUN_YIELDED, RUN_WAITS, RUN_ENDED };
-enum run_phase { RUN_PHASE_START, RUN_PHASE_INSTANTIATE, RUN_PHASE_INITIALIZE, RUN_PHASE_CALL, RUN_PHASE_OVER };
+enum run_phase {
+    RUN_PHASE_START,
+    RUN_PHASE_INSTANTIATE,
+    RUN_PHASE_INITIALIZE,
+    RUN_PHASE_CALL,
+    RUN_PHASE_OVER
+};
 
 enum { RUN_STDOUT_CHUNK = 32 * 1024, RUN_STDERR_CHUNK = 8 * 1024 };
 
@@ -87,9 +94,9 @@ struct run {
     uint64_t stdin_read;
     uint64_t stdin_uncredited; /* read by the guest and not yet told to the front */
 
-    struct buf output[2];      /* stdout, stderr: written and not yet sent */
+    struct buf output[2]; /* stdout, stderr: written and not yet sent */
     uint64_t output_total[2];
-    size_t over_limit; /* which of them passed its limit, where one did */
+    size_t over_limit;          /* which of them passed its limit, where one did */
     uint64_t output_uncredited; /* sent and not yet taken in by the front */
 
     uint64_t started_ns; /* when it got its slot: its time runs from then; 0 = it did not */
@@ -100,8 +107,8 @@ struct run {
 
 /* Makes a run out of a checked RUN message. Keeps a use of `module` until run_free(). `pool_now` counts the guests' memory
  * of this sandbox, at most `pool_max`. Never NULL; what is wrong with the request shows at the first poll. */
-struct run *run_new(struct engine *e, struct guest_module *module, const struct message_run *m, struct str data,
-                    uint64_t *pool_now, uint64_t pool_max);
+struct run *run_new(struct engine *e, struct guest_module *module, const struct message_run *m,
+                    struct str data, uint64_t *pool_now, uint64_t pool_max);
 void run_free(struct run *r); /* takes NULL; drops a run that has not ended, too */
 
 /* See above. After RUN_ENDED r->report, r->frames and the rest of r->output are final and the store is gone. */

@@ -16,11 +16,12 @@
 #include <unistd.h>
 
 /* Both kinds: memory, futexes, time, signals of traps, and the descriptors that they were given. */
-#define COMMON_SYSCALLS                                                                                           \
-    "read", "write", "writev", "close", "fstat", "newfstatat", "lseek", "mmap", "munmap", "mprotect", "mremap",  \
-        "madvise", "brk", "futex", "sigaltstack", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "clock_gettime", \
-        "clock_nanosleep", "nanosleep", "restart_syscall", "sched_yield", "getpid", "gettid", "getrandom", "recvmsg", \
-        "exit", "exit_group", "rseq", "set_robust_list", "sched_getaffinity", "prctl_name"
+#define COMMON_SYSCALLS                                                                                    \
+    "read", "write", "writev", "close", "fstat", "newfstatat", "lseek", "mmap", "munmap", "mprotect",      \
+        "mremap", "madvise", "brk", "futex", "sigaltstack", "rt_sigaction", "rt_sigprocmask",              \
+        "rt_sigreturn", "clock_gettime", "clock_nanosleep", "nanosleep", "restart_syscall", "sched_yield", \
+        "getpid", "gettid", "getrandom", "recvmsg", "exit", "exit_group", "rseq", "set_robust_list",       \
+        "sched_getaffinity", "prctl_name"
 
 static const char *const sandbox_syscalls[] = {COMMON_SYSCALLS, NULL};
 static const char *const compiler_syscalls[] = {COMMON_SYSCALLS, "clone3_thread", "sendmsg", NULL};
@@ -34,7 +35,8 @@ const char *const *walls_syscalls(enum walls_kind kind)
 static int add_rule(scmp_filter_ctx filter, const char *name)
 {
     if (strcmp(name, "prctl_name") == 0)
-        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
+        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
+                                SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
     if (strcmp(name, "clone3_thread") == 0) {
         /* clone3's flags are behind a pointer, which seccomp can't see: glibc falls back to clone, where CLONE_THREAD
          * is demanded. */
@@ -121,7 +123,8 @@ enum err walls_raise(const struct walls_limits *limits, struct err_info *reterr)
     int landlock_abi = walls_landlock_abi();
     clearenv();
     if (syscall(SYS_close_range, (unsigned)limits->keep_fds, ~0U, 0) < 0)
-        return err_set(reterr, ERR_INTERNAL, "inherited descriptors could not be closed: %s", strerror(errno));
+        return err_set(reterr, ERR_INTERNAL, "inherited descriptors could not be closed: %s",
+                       strerror(errno));
     enum err e = raise_rlimits(limits, reterr);
     if (e)
         return e;
@@ -178,7 +181,7 @@ static long try_clone(void)
 
 static long try_exec(void)
 {
-    char *const argv[] = {(char *)(uintptr_t)"true", NULL};
+    char *const argv[] = {(char *)(uintptr_t) "true", NULL};
     return execve("/bin/true", argv, NULL);
 }
 
@@ -240,12 +243,23 @@ int walls_probe(int parent_pid)
         const char *name;
         long (*attempt)(void);
     } probes[] = {
-        {"open", try_open},       {"create", try_create},           {"socket", try_socket},
-        {"unix_socket", try_unix_socket}, {"fork", try_fork},       {"clone", try_clone},
-        {"exec", try_exec},       {"ptrace", try_ptrace},           {"kill", try_kill},
-        {"process_vm_readv", try_process_vm_readv},                 {"parent_mem", try_parent_mem},
-        {"memfd_create", try_memfd}, {"mount", try_mount},          {"unshare", try_unshare},
-        {"bpf", try_bpf},         {"io_uring", try_io_uring},       {"setrlimit", try_setrlimit},
+        {"open", try_open},
+        {"create", try_create},
+        {"socket", try_socket},
+        {"unix_socket", try_unix_socket},
+        {"fork", try_fork},
+        {"clone", try_clone},
+        {"exec", try_exec},
+        {"ptrace", try_ptrace},
+        {"kill", try_kill},
+        {"process_vm_readv", try_process_vm_readv},
+        {"parent_mem", try_parent_mem},
+        {"memfd_create", try_memfd},
+        {"mount", try_mount},
+        {"unshare", try_unshare},
+        {"bpf", try_bpf},
+        {"io_uring", try_io_uring},
+        {"setrlimit", try_setrlimit},
         {"chmod", try_chmod},
     };
     int allowed = 0;
@@ -255,8 +269,8 @@ int walls_probe(int parent_pid)
         /* Any other error means that the kernel looked at the call's arguments: the wall let it through. */
         bool refused = probes[i].attempt() < 0 && (errno == EPERM || errno == EACCES || errno == ENOSYS);
         char line[96];
-        int len = snprintf(line, sizeof line, "probe %s %s (%s)\n", probes[i].name, refused ? "refused" : "ALLOWED",
-                           errno ? strerrorname_np(errno) : "0");
+        int len = snprintf(line, sizeof line, "probe %s %s (%s)\n", probes[i].name,
+                           refused ? "refused" : "ALLOWED", errno ? strerrorname_np(errno) : "0");
         allowed += !refused;
         if (write(STDOUT_FILENO, line, (size_t)len) < 0)
             return -1;

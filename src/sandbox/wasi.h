@@ -32,10 +32,10 @@ enum { WASI_ARGS_MAX = 9 };
 
 /* What became of a call. */
 enum wasi_outcome {
-    WASI_RETURN,      /* *ret_errno is what the guest gets */
-    WASI_EXIT,        /* proc_exit: w->exit_code is set, the guest must not be resumed */
-    WASI_RAISE,       /* proc_raise: w->signal is set, the guest must not be resumed */
-    WASI_WAIT_STDIN,  /* nothing changed; call again with the same arguments once stdin has bytes or has ended */
+    WASI_RETURN,     /* *ret_errno is what the guest gets */
+    WASI_EXIT,       /* proc_exit: w->exit_code is set, the guest must not be resumed */
+    WASI_RAISE,      /* proc_raise: w->signal is set, the guest must not be resumed */
+    WASI_WAIT_STDIN, /* nothing changed; call again with the same arguments once stdin has bytes or has ended */
     WASI_WAIT_OUTPUT, /* call again with the same arguments, and no other call before, once the output has room */
     WASI_OUTPUT_LIMIT /* the guest wrote more than it may; it must not be resumed */
 };
@@ -72,7 +72,7 @@ struct wasi {
     /* What stands behind a guest descriptor: 0, 1, 2 = that stream, -1 = closed (fd_renumber may move them). */
     int8_t fds[8];
     uint32_t written; /* by the fd_write that waits for room */
-    uint64_t calls; /* all calls, for the receipt's host_calls */
+    uint64_t calls;   /* all calls, for the receipt's host_calls */
 };
 
 /* Prepares `w` for one run; the pointer fields args/env may be set afterwards. `seed` decides all randomness. */

@@ -106,7 +106,8 @@ static uint32_t stream_move(struct wasi_frame *f, bool reading)
         uint32_t skipped = MIN(skip, len);
         skip -= skipped;
         /* What was read may have been written over the iovecs themselves: they are looked at afresh. */
-        if (!guest_fits(f->mem, buffer, len) || !move_buffer(f, stream, buffer + skipped, len - skipped, &moved))
+        if (!guest_fits(f->mem, buffer, len) ||
+            !move_buffer(f, stream, buffer + skipped, len - skipped, &moved))
             break;
     }
     f->w->written = f->outcome == WASI_WAIT_OUTPUT ? before + moved : 0;

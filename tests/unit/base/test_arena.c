@@ -47,8 +47,10 @@ static void test_ceiling(void **state)
         got += 100;
     assert_in_range(got, 12 * KIB, 16 * KIB);
     assert_true(a.used <= 16 * KIB);
-    assert_null(arena_copy(&a, STR_LIT("the ceiling is reached, and this text is longer than what is left of it: one "
-                                       "hundred and twelve bytes at the most")).p);
+    assert_null(
+        arena_copy(&a, STR_LIT("the ceiling is reached, and this text is longer than what is left of it: one "
+                               "hundred and twelve bytes at the most"))
+            .p);
     assert_null(arena_printf(&a, "%200s", "x").p);
     arena_done(&a);
 }

@@ -31,7 +31,7 @@ static void test_a_number_that_is_no_cause(void **state)
 {
     (void)state;
     assert_string_equal(cause_name(CAUSE_COUNT), "sandbox_crashed");
-    assert_string_equal(cause_name((enum cause)-1), "sandbox_crashed");
+    assert_string_equal(cause_name((enum cause) - 1), "sandbox_crashed");
     assert_int_equal(cause_http_status((enum cause)INT32_MAX), 500);
 }
 

@@ -40,8 +40,8 @@ static json_t *as_json(size_t len)
 
 static void write_each_kind(void)
 {
-    LOG_INFO("something", LOG_CSTR("text", "a \"b\"\nforged line"), LOG_U64("big", INT64_MAX), LOG_I64("small", -5),
-             LOG_STR("none", STR_NULL));
+    LOG_INFO("something", LOG_CSTR("text", "a \"b\"\nforged line"), LOG_U64("big", INT64_MAX),
+             LOG_I64("small", -5), LOG_STR("none", STR_NULL));
 }
 
 static void test_json(void **state)
@@ -65,7 +65,8 @@ static void test_text(void **state)
     log_setup(LOG_LEVEL_INFO, false);
     size_t len = capture(write_each_kind);
     assert_ptr_equal(strchr(written, '\n'), written + len - 1);
-    assert_non_null(strstr(written, " info  something text=\"a \\\"b\\\"\\nforged line\" big=9223372036854775807 small=-5"));
+    assert_non_null(strstr(
+        written, " info  something text=\"a \\\"b\\\"\\nforged line\" big=9223372036854775807 small=-5"));
 }
 
 static void write_too_much(void)

@@ -80,11 +80,33 @@ static void test_post_is_used_again(void **state)
     loop_done(&loop);
 }
 
+static void count_late(struct loop_post *post)
+{
+    (void)post;
+    done++;
+}
+
+/* What is posted to a loop that is ending is done, too: somebody counts on it. */
+static void test_post_at_the_end(void **state)
+{
+    (void)state;
+    struct loop_post early, late;
+    loop_init(&loop, 0);
+    done = 0;
+    loop_close(&loop);
+    loop_post(&loop, &early, count_late);
+    uv_run(&loop.uv, UV_RUN_DEFAULT);
+    loop_post(&loop, &late, count_late);
+    loop_done(&loop);
+    assert_int_equal(done, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_post_is_used_again),
+        cmocka_unit_test(test_post_at_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

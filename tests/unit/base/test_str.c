@@ -53,8 +53,8 @@ static void test_u64(void **state)
     assert_true(n == UINT64_MAX);
     assert_true(str_to_u64(STR_LIT("0010"), 10, &n));
     assert_int_equal(n, 10);
-    static const char *const bad[] = {"", "-1", "+1", " 1", "1 ", "0x1", "1.0", "11", "18446744073709551616",
-                                      "99999999999999999999999999"};
+    static const char *const bad[] = {
+        "", "-1", "+1", " 1", "1 ", "0x1", "1.0", "11", "18446744073709551616", "99999999999999999999999999"};
     for (size_t i = 0; i < LENGTH_OF(bad); i++) {
         n = 7;
         if (str_to_u64(str_of(bad[i]), 10, &n) || n != 7)
@@ -90,8 +90,18 @@ static void test_bytes(void **state)
     expect_bytes("1.5g", GIB + GIB / 2);
     expect_bytes("0.5k", 512);
     expect_bytes("16777215.999g", 16777215 * GIB + GIB * 999 / 1000);
-    static const char *const bad[] = {"", "k", "-1", "1.", ".5", "1.0001k", "1tb", "1 k b", "1e3", "0x10",
-                                      "18446744073709551616", "17179869184g"};
+    static const char *const bad[] = {"",
+                                      "k",
+                                      "-1",
+                                      "1.",
+                                      ".5",
+                                      "1.0001k",
+                                      "1tb",
+                                      "1 k b",
+                                      "1e3",
+                                      "0x10",
+                                      "18446744073709551616",
+                                      "17179869184g"};
     for (size_t i = 0; i < LENGTH_OF(bad); i++)
         expect_no_bytes(bad[i]);
 }
@@ -110,8 +120,14 @@ static void test_duration(void **state)
     static const struct {
         const char *text;
         uint64_t ns;
-    } good[] = {{"5", 5 * NS_PER_S}, {"5s", 5 * NS_PER_S},      {"250ms", 250 * NS_PER_MS}, {"2m", 120 * NS_PER_S},
-                {"1h", 3600 * NS_PER_S}, {"1.5s", 1500 * NS_PER_MS}, {"0.001us", 1},            {"7ns", 7},
+    } good[] = {{"5", 5 * NS_PER_S},
+                {"5s", 5 * NS_PER_S},
+                {"250ms", 250 * NS_PER_MS},
+                {"2m", 120 * NS_PER_S},
+                {"1h", 3600 * NS_PER_S},
+                {"1.5s", 1500 * NS_PER_MS},
+                {"0.001us", 1},
+                {"7ns", 7},
                 {"3US", 3000}};
     for (size_t i = 0; i < LENGTH_OF(good); i++) {
         uint64_t n = 0;
@@ -152,11 +168,11 @@ static void test_utf8(void **state)
         {"\xf0\x9f\x98\x80", 4},
         {"\xf4\x8f\xbf\xbf", 4},
         {"\xed\x9f\xbf", 3},
-        {"\x80", 0},             /* a byte of a sequence that has no start */
-        {"\xc3", 0},             /* cut off */
+        {"\x80", 0}, /* a byte of a sequence that has no start */
+        {"\xc3", 0}, /* cut off */
         {"\xc3z", 0},
         {"\xe2\x82", 0},
-        {"\xc0\x80", 0},         /* longer than needed */
+        {"\xc0\x80", 0}, /* longer than needed */
         {"\xe0\x9f\xbf", 0},
         {"\xf0\x8f\xbf\xbf", 0},
         {"\xed\xa0\x80", 0},     /* a surrogate */

@@ -75,7 +75,8 @@ static void echo_end(struct http_exchange *x)
     struct str path = http_path(x), query = http_query(x);
     struct buf *body = http_exchange_data(x);
     world_of(x)->ends++;
-    buf_printf(&text, "%s %.*s%s%.*s", http_method_name(x), STR_FMT(path), query.len ? "?" : "", STR_FMT(query));
+    buf_printf(&text, "%s %.*s%s%.*s", http_method_name(x), STR_FMT(path), query.len ? "?" : "",
+               STR_FMT(query));
     if (body->len) {
         buf_puts(&text, " [");
         buf_put_str(&text, buf_str(body));
@@ -165,8 +166,14 @@ static void ignore_head(struct http_exchange *x)
     (void)x;
 }
 
-#define ECHO_HANDLER {.head = echo_head, .body = echo_body, .end = echo_end, .gone = echo_gone}
-#define LATER_HANDLER {.head = keep_head, .body = count_body, .end = count_end, .gone = keep_gone}
+#define ECHO_HANDLER                                                             \
+    {                                                                            \
+        .head = echo_head, .body = echo_body, .end = echo_end, .gone = echo_gone \
+    }
+#define LATER_HANDLER                                                              \
+    {                                                                              \
+        .head = keep_head, .body = count_body, .end = count_end, .gone = keep_gone \
+    }
 static const struct http_route routes[] = {
     {HTTP_METHOD_GET, "/echo", ECHO_LIMIT, ECHO_HANDLER},
     {HTTP_METHOD_POST, "/echo", ECHO_LIMIT, ECHO_HANDLER},
@@ -181,9 +188,13 @@ static const struct http_route routes[] = {
     {HTTP_METHOD_POST, "/early-at-body", BIG_BYTES, {.head = ignore_head, .body = early_at_body}},
     {HTTP_METHOD_GET, "/later", 0, LATER_HANDLER},
     {HTTP_METHOD_POST, "/later", BIG_BYTES, LATER_HANDLER},
-    {HTTP_METHOD_POST, "/pause", BIG_BYTES,
+    {HTTP_METHOD_POST,
+     "/pause",
+     BIG_BYTES,
      {.head = keep_head, .body = pause_body, .end = count_end, .gone = keep_gone}},
-    {HTTP_METHOD_POST, "/pause-at-head", BIG_BYTES,
+    {HTTP_METHOD_POST,
+     "/pause-at-head",
+     BIG_BYTES,
      {.head = pause_head, .body = count_body, .end = count_end, .gone = keep_gone}},
     {HTTP_METHOD_GET, "/big", 0, {.head = ignore_head, .end = big_end}},
     {HTTP_METHOD_GET, "/release", 0, {.head = ignore_head, .end = release_end}},

@@ -55,7 +55,8 @@ static enum err on_end(void *ctx, struct err_info *reterr)
 static const struct multipart_ops ops = {on_begin, on_data, on_end};
 
 /* The transcript, with "!ERROR sentence" behind it where the parse failed. */
-static void parse(struct record *r, const char *content_type, struct str body, const size_t *cuts, size_t cut_count)
+static void parse(struct record *r, const char *content_type, struct str body, const size_t *cuts,
+                  size_t cut_count)
 {
     struct multipart_limits limits = {.parts_max = 3, .head_bytes_max = 200};
     struct multipart *m = NULL;
@@ -107,8 +108,10 @@ static const struct scenario scenarios[] = {
     {NAMED "\r\n--B--\r\n", "<a|-|-></>"},
     {NAMED "1\r\n" PART("name=b") "2\r\n--B--\r\n", "<a|-|->1</><b|-|->2</>"},
     {"--B--\r\n", ""},
-    {"--B \t \r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--B  \r\nContent-Disposition: form-data; name=b"
-     "\r\n\r\ny\r\n--B-- \r\n", "<a|-|->x</><b|-|->y</>"},
+    {"--B \t \r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--B  \r\nContent-Disposition: form-data; "
+     "name=b"
+     "\r\n\r\ny\r\n--B-- \r\n",
+     "<a|-|->x</><b|-|->y</>"},
     {"words before\r\nin lines\r\n" NAMED "x\r\n--B--\r\nwords behind\r\n--B\r\n", "<a|-|->x</>"},
     {"\r\n" NAMED "x\r\n--B--", "<a|-|->x</>"},
     {"--\r\n--C\r\n" NAMED "x\r\n--B--", "<a|-|->x</>"},
@@ -127,8 +130,10 @@ static const struct scenario scenarios[] = {
     {PART("name=m; filename=\"\"") "\r\n--B--", "<m||-></>"},
     {PART("name=\"q\\\"uo\\\\te\"") "\r\n--B--", "<q\"uo\\te|-|-></>"},
     {PART("NAME=m; FileName=f; filename*=UTF-8''evil; x=y;") "\r\n--B--", "<m|f|-></>"},
-    {"--B\r\ncontent-TYPE:text/plain\r\nX-Other: 1\r\nContent-Transfer-Encoding: BINARY\r\ncontent-disposition:"
-     "FORM-DATA ;name=a\r\n\r\nx\r\n--B--", "<a|-|text/plain>x</>"},
+    {"--B\r\ncontent-TYPE:text/plain\r\nX-Other: 1\r\nContent-Transfer-Encoding: "
+     "BINARY\r\ncontent-disposition:"
+     "FORM-DATA ;name=a\r\n\r\nx\r\n--B--",
+     "<a|-|text/plain>x</>"},
     /* broken */
     {"", BAD "it ends before"},
     {"--B", BAD "it ends before"},
@@ -142,7 +147,8 @@ static const struct scenario scenarios[] = {
     {NAMED "hello\r\n--B --\r\n", "<a|-|->hello</>" BAD "a boundary is followed"},
     {"--B\r\n\r\nx\r\n--B--", BAD "a part has no Content-Disposition"},
     {"--B\r\nContent-Type: text/plain\r\n\r\nx\r\n--B--", BAD "a part has no Content-Disposition"},
-    {"--B\r\nContent-Disposition: attachment; name=a\r\n\r\nx\r\n--B--", BAD "Content-Disposition of a part is not"},
+    {"--B\r\nContent-Disposition: attachment; name=a\r\n\r\nx\r\n--B--",
+     BAD "Content-Disposition of a part is not"},
     {PART("nam=a") "x\r\n--B--", BAD "a part has no name"},
     {PART("name=\"\"") "x\r\n--B--", BAD "a part has no name"},
     {PART("name=\"a") "x\r\n--B--", BAD "the parameters of a part's"},
@@ -154,9 +160,12 @@ static const struct scenario scenarios[] = {
     {PART("na me=a") "x\r\n--B--", BAD "the parameters of a part's"},
     {PART("name=a; name=b") "x\r\n--B--", BAD "Content-Disposition says the name"},
     {PART("name=a; filename=b; filename=c") "x\r\n--B--", BAD "Content-Disposition says the name"},
-    {PART("name=a\r\nContent-Disposition: form-data; name=b") "x\r\n--B--", BAD "a part has two Content-Disposition"},
-    {PART("name=a\r\nContent-Type: a/b\r\nContent-Type: a/b") "x\r\n--B--", BAD "a part has two Content-Type"},
-    {PART("name=a\r\nContent-Transfer-Encoding: base64") "x\r\n--B--", BAD "Content-Transfer-Encoding of a part"},
+    {PART("name=a\r\nContent-Disposition: form-data; name=b") "x\r\n--B--",
+     BAD "a part has two Content-Disposition"},
+    {PART("name=a\r\nContent-Type: a/b\r\nContent-Type: a/b") "x\r\n--B--",
+     BAD "a part has two Content-Type"},
+    {PART("name=a\r\nContent-Transfer-Encoding: base64") "x\r\n--B--",
+     BAD "Content-Transfer-Encoding of a part"},
     {PART("name=a\r\n folded: b") "x\r\n--B--", BAD "a field name in the head of a part has a blank"},
     {PART("name=a\r\nX : b") "x\r\n--B--", BAD "a field name in the head of a part has a blank"},
     {PART("name=a\r\nno colon") "x\r\n--B--", BAD "a line in the head of a part has no name and colon"},
@@ -170,9 +179,10 @@ static const struct scenario scenarios[] = {
     /* bounds: 3 parts, 200 bytes of head (see parse()) */
     {NAMED "\r\n" NAMED "\r\n" NAMED "\r\n" NAMED "\r\n--B--",
      "<a|-|-></><a|-|-></><a|-|-></>!MULTIPART_BROKEN the form has more than 3 parts"},
-    {PART("name=a\r\nX: 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123"
-          "456789012345678901234567890123456789012345678901234567890123456789")
-     "x\r\n--B--", "!MULTIPART_BROKEN the head of a part is larger than 200 bytes"},
+    {PART("name=a\r\nX: "
+          "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123"
+          "456789012345678901234567890123456789012345678901234567890123456789") "x\r\n--B--",
+     "!MULTIPART_BROKEN the head of a part is larger than 200 bytes"},
 };
 
 static void test_scenarios(void **state)
@@ -226,10 +236,12 @@ static void test_content_types(void **state)
         {"multipart/form-data;boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW",
          "------WebKitFormBoundary7MA4YWxkTrZu0gW--", ""},
         {"multipart/form-data; boundary=a'()+_,-./:=?", "--a'()+_,-./:=?--", ""},
-        {"multipart/form-data; boundary=0123456789012345678901234567890123456789012345678901234567890123456789",
+        {"multipart/form-data; "
+         "boundary=0123456789012345678901234567890123456789012345678901234567890123456789",
          "--0123456789012345678901234567890123456789012345678901234567890123456789--", ""},
-        {"multipart/form-data; boundary=01234567890123456789012345678901234567890123456789012345678901234567890", "",
-         BAD "Content-Type has no boundary"},
+        {"multipart/form-data; "
+         "boundary=01234567890123456789012345678901234567890123456789012345678901234567890",
+         "", BAD "Content-Type has no boundary"},
         {"multipart/form-data", "", BAD "Content-Type has no boundary"},
         {"multipart/form-data; boundary=\"\"", "", BAD "Content-Type has no boundary"},
         {"multipart/form-data; boundary=\"B \"", "", BAD "Content-Type has no boundary"},

@@ -9,10 +9,10 @@
 
 /* In an order that the router must not depend on. */
 static const struct http_route routes[] = {
-    {.method = HTTP_METHOD_GET, .path = "/a/*"},      {.method = HTTP_METHOD_GET, .path = "/a/b/c/*"},
-    {.method = HTTP_METHOD_GET, .path = "/a/b/*"},    {.method = HTTP_METHOD_POST, .path = "/a/b/*"},
+    {.method = HTTP_METHOD_GET, .path = "/a/*"},       {.method = HTTP_METHOD_GET, .path = "/a/b/c/*"},
+    {.method = HTTP_METHOD_GET, .path = "/a/b/*"},     {.method = HTTP_METHOD_POST, .path = "/a/b/*"},
     {.method = HTTP_METHOD_GET, .path = "/a/b/exact"}, {.method = HTTP_METHOD_HEAD, .path = "/a/b/exact"},
-    {.method = HTTP_METHOD_DELETE, .path = "/x"},     {.method = HTTP_METHOD_GET, .path = "/"},
+    {.method = HTTP_METHOD_DELETE, .path = "/x"},      {.method = HTTP_METHOD_GET, .path = "/"},
     {.method = HTTP_METHOD_PUT, .path = "/a/*"},
 };
 

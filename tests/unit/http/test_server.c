@@ -47,7 +47,8 @@ static const struct scenario scenarios[] = {
     {FIELD("Connection: Upgrade\r\nUpgrade: h2c") NEXT, "200 GET /echo;200 GET /tree/next;"},
     {"POST /echo HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\nhi" NEXT,
      "200 POST /echo [hi];200 GET /tree/next;"},
-    {"POST /echo HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" NEXT,
+    {"POST /echo HTTP/1.1\r\n" H
+     "Connection: Upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" NEXT,
      "200 POST /echo;200 GET /tree/next;"},
     {FIELD("X:\r\nY: \x80\xff \t"), "200 GET /echo;"},
     {"GET /echo HTTP/1.0\r\n\r\n", "200 GET /echo close;"},
@@ -127,8 +128,10 @@ static const struct scenario scenarios[] = {
     {FIELD("X: a\x7f"), "400 close;"},
     {FIELD("X(: a"), "400 close;"},
     /* the length of a body, told twice or unclearly */
-    {"POST /echo HTTP/1.1\r\n" H "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" NEXT, "400 close;"},
-    {"POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" NEXT, "400 close;"},
+    {"POST /echo HTTP/1.1\r\n" H "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" NEXT,
+     "400 close;"},
+    {"POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" NEXT,
+     "400 close;"},
     {"POST /echo HTTP/1.1\r\n" H "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello" NEXT, "400 close;"},
     {LENGTH("5, 6") "hello" NEXT, "400 close;"},
     {LENGTH("+5") "hello", "400 close;"},
@@ -149,7 +152,9 @@ static const struct scenario scenarios[] = {
     {CODING(" chunked\r\nTransfer-Encoding: chunked") NEXT, "400 close;"},
     {CODING(" gzip\r\nTransfer-Encoding: chunked") NEXT, "400 close;"},
     {CODING("\r\n chunked") NEXT, "400 close;"},
-    {CODING("\x0b" "chunked"), "400 close;"},
+    {CODING("\x0b"
+            "chunked"),
+     "400 close;"},
     {CODING(" chunked\t"), "400 close;"},
     {CODING(""), "400 close;"},
     {"POST /echo HTTP/1.1\r\n" H "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" NEXT, "400 close;"},
@@ -175,7 +180,8 @@ static const struct scenario scenarios[] = {
     /* expectations and sizes */
     {"GET /echo HTTP/1.1\r\n" H "Expect: 200-ok\r\n\r\n" NEXT, "417 close;"},
     {"POST /echo HTTP/1.1\r\n" H "Expect: 100-continue, x\r\nContent-Length: 2\r\n\r\n", "417 close;"},
-    {"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi", "200 POST /echo [hi] close;"},
+    {"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
+     "200 POST /echo [hi] close;"},
     {LENGTH("1001"), "413;"},
     {LENGTH("100000") "abc", "413 close;"},
     {"POST /nobody HTTP/1.1\r\n" H "Content-Length: 1\r\n\r\nx" NEXT, "413;200 GET /tree/next;"},
@@ -187,7 +193,8 @@ static const struct scenario scenarios[] = {
     {"POST /early HTTP/1.1\r\n" H "Content-Length: 65537\r\n\r\nhello", "200 early close;"},
     {"POST /early HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" NEXT, "200 early close;"},
     {"POST /early HTTP/1.1\r\n" H "\r\n" NEXT, "200 early;200 GET /tree/next;"},
-    {"POST /early-at-body HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello" NEXT, "200 early;200 GET /tree/next;"},
+    {"POST /early-at-body HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello" NEXT,
+     "200 early;200 GET /tree/next;"},
     {"POST /early-at-body HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n" NEXT,
      "200 early close;"},
     {"GET /error HTTP/1.1\r\n" H "\r\n" NEXT, "503;200 GET /tree/next;"},
@@ -263,9 +270,9 @@ static void test_sizes_of_heads(void **state)
         size_t target, fields, value;
         const char *expected;
     } rows[] = {
-        {100, 0, 0, "404;"},      {101, 0, 0, "414 close;"}, {5000, 0, 0, "414 close;"}, {100, 4, 10, "404;"},
-        {100, 5, 1, "431 close;"}, {1, 1, 900, "200 GET /;"}, {1, 1, 1000, "431 close;"}, {1, 1, 20000, "431 close;"},
-        {1, 0, 0, "200 GET /;"},
+        {100, 0, 0, "404;"},        {101, 0, 0, "414 close;"},   {5000, 0, 0, "414 close;"},
+        {100, 4, 10, "404;"},       {100, 5, 1, "431 close;"},   {1, 1, 900, "200 GET /;"},
+        {1, 1, 1000, "431 close;"}, {1, 1, 20000, "431 close;"}, {1, 0, 0, "200 GET /;"},
     };
     for (size_t i = 0; i < LENGTH_OF(rows); i++) {
         struct buf b = buf_make(1 << 20);
@@ -373,9 +380,10 @@ static void test_head_has_a_length_and_no_body(void **state)
 
 static void json_error(struct http_exchange *x, const struct err_info *err, struct buf *body)
 {
-    assert_int_equal(http_field_count(x, "Host"), http_path(x).len ? 1 : 0); /* nothing of a broken head shows */
-    buf_printf(body, "{\"code\":\"%s\",\"id\":\"%s\",\"method\":\"%s\",\"path\":\"%.*s\"}", err_code(err->code),
-               http_request_id(x), http_method_name(x), STR_FMT(http_path(x)));
+    assert_int_equal(http_field_count(x, "Host"),
+                     http_path(x).len ? 1 : 0); /* nothing of a broken head shows */
+    buf_printf(body, "{\"code\":\"%s\",\"id\":\"%s\",\"method\":\"%s\",\"path\":\"%.*s\"}",
+               err_code(err->code), http_request_id(x), http_method_name(x), STR_FMT(http_path(x)));
 }
 
 static void test_errors_look_as_configured(void **state)
@@ -400,8 +408,8 @@ static void test_errors_look_as_configured(void **state)
         client_send(w, fd, str_of(rows[i].request));
         client_read_until(w, fd, &b, "}");
         struct str id = reply_field(buf_str(&b), "X-Request-Id");
-        buf_printf(&expected, "\r\n\r\n{\"code\":\"%s\",\"id\":\"%.*s\",\"method\":\"%s\",\"path\":\"%s\"}", rows[i].code,
-                   STR_FMT(id), rows[i].method, rows[i].path);
+        buf_printf(&expected, "\r\n\r\n{\"code\":\"%s\",\"id\":\"%.*s\",\"method\":\"%s\",\"path\":\"%s\"}",
+                   rows[i].code, STR_FMT(id), rows[i].method, rows[i].path);
         assert_true(str_ends_with(buf_str(&b), buf_str(&expected)));
         assert_true(str_eq(reply_field(buf_str(&b), "Content-Type"), STR_LIT("application/json")));
         buf_done(&b);
@@ -415,7 +423,8 @@ static void look_end(struct http_exchange *x)
 {
     struct world *w = world_of(x);
     static const struct http_field fields[] = {
-        {STR_LIT("Content-Security-Policy"), STR_LIT("default-src 'self'")}, {STR_LIT("X-Mine"), STR_LIT("1")}};
+        {STR_LIT("Content-Security-Policy"), STR_LIT("default-src 'self'")},
+        {STR_LIT("X-Mine"), STR_LIT("1")}};
     assert_int_equal(http_method(x), HTTP_METHOD_POST);
     assert_true(str_eq(http_field(x, "x-a"), STR_LIT("one two")));
     assert_true(http_field(x, "x-empty").p && http_field(x, "X-EMPTY").len == 0);
@@ -454,7 +463,8 @@ static void test_looking_at_a_request(void **state)
             turn(w);
         client_send(w, fd, STR_LIT("o \t\r\nx-a: 2\r\nX-Empty:   \r\nContent-Length: 2\r\n\r\nxx"));
         client_read_until(w, fd, &b, "looked");
-        assert_true(str_eq(reply_field(buf_str(&b), "Content-Security-Policy"), STR_LIT("default-src 'self'")));
+        assert_true(
+            str_eq(reply_field(buf_str(&b), "Content-Security-Policy"), STR_LIT("default-src 'self'")));
         assert_null(strstr(strstr(buf_cstr(&b), "Content-Security-Policy") + 1, "Content-Security-Policy"));
         assert_true(str_eq(reply_field(buf_str(&b), "X-Frame-Options"), STR_LIT("DENY")));
         assert_true(str_eq(reply_field(buf_str(&b), "X-Mine"), STR_LIT("1")));

@@ -71,7 +71,8 @@ static void test_order_of_bytes_around_the_stash(void **state)
         turn(w);
     turn_some(w);
     /* Both are readable when the loop turns, the releasing one first. */
-    static const struct str release = STR_LIT(GET("/release")), more = STR_LIT("2 HTTP/1.1\r\n" H "\r\n" GET("/tree/3"));
+    static const struct str release = STR_LIT(GET("/release")),
+                            more = STR_LIT("2 HTTP/1.1\r\n" H "\r\n" GET("/tree/3"));
     assert_int_equal(send(releasing, release.p, release.len, 0), release.len);
     assert_int_equal(send(fd, more.p, more.len, 0), more.len);
     client_read_until(w, fd, &b, "/tree/3");
@@ -248,7 +249,8 @@ static void test_listening(void **state)
     uint16_t port = 0, again = 0;
     int fds[2] = {-1, -1};
     assert_int_equal(http_listen("127.0.0.1", w->port, false, &fds[0], &port, &err), ERR_CONFLICT);
-    snprintf(expected, sizeof expected, "cannot listen on \"127.0.0.1\" port %u: address already in use", w->port);
+    snprintf(expected, sizeof expected, "cannot listen on \"127.0.0.1\" port %u: address already in use",
+             w->port);
     assert_string_equal(err.text, expected);
     assert_int_equal(http_listen("no such host", 0, false, &fds[0], &port, &err), ERR_FIELD_INVALID);
     assert_non_null(strstr(err.text, "\"no such host\""));

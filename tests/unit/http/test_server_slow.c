@@ -49,7 +49,8 @@ static void test_deadlines(void **state)
 static void test_drops_do_not_hold_a_connection(void **state)
 {
     (void)state;
-    static const char *const starts[] = {"GET /echo HTTP/1.1\r\nX: ", POST("/later", "Content-Length: 100000\r\n")};
+    static const char *const starts[] = {"GET /echo HTTP/1.1\r\nX: ",
+                                         POST("/later", "Content-Length: 100000\r\n")};
     struct world *w = world_new_impatient();
     for (size_t i = 0; i < LENGTH_OF(starts); i++) {
         struct buf b = buf_make(1 << 16);
@@ -152,10 +153,12 @@ static void test_continue(void **state)
     static const struct {
         const char *head, *body, *until, *expected;
     } rows[] = {
-        {POST("/echo", "Content-Length: 2\r\nExpect: 100-continue\r\n"), "hi", "[hi]", "100;200 POST /echo [hi];"},
-        {POST("/echo", "Content-Length: 2\r\nExpect: 100-Continue\r\n") "h", "i", "[hi]", "200 POST /echo [hi];"},
-        {POST("/echo", "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"), "2\r\nhi\r\n0\r\n\r\n", "[hi]",
+        {POST("/echo", "Content-Length: 2\r\nExpect: 100-continue\r\n"), "hi", "[hi]",
          "100;200 POST /echo [hi];"},
+        {POST("/echo", "Content-Length: 2\r\nExpect: 100-Continue\r\n") "h", "i", "[hi]",
+         "200 POST /echo [hi];"},
+        {POST("/echo", "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"), "2\r\nhi\r\n0\r\n\r\n",
+         "[hi]", "100;200 POST /echo [hi];"},
         {POST("/echo", "Expect: 100-continue\r\n"), "", "/echo", "200 POST /echo;"},
         {POST("/echo", "Content-Length: 1001\r\nExpect: 100-continue\r\n"), "", "takes\n", "413 close;"},
         {POST("/none", "Content-Length: 2\r\nExpect: 100-continue\r\n"), "", "none\"\n", "404 close;"},
@@ -209,7 +212,8 @@ static void test_pausing_a_body(void **state)
     for (size_t framing = 0; framing < LENGTH_OF(framings); framing++) {
         struct buf request = buf_make(2 * BYTES), b = buf_make(1 << 16);
         bool reset = false;
-        buf_printf(&request, "POST /pause HTTP/1.1\r\n" H "%s\r\n%s", framings[framing], framing ? "100000\r\n" : "");
+        buf_printf(&request, "POST /pause HTTP/1.1\r\n" H "%s\r\n%s", framings[framing],
+                   framing ? "100000\r\n" : "");
         for (int i = 0; i < BYTES; i++)
             buf_putc(&request, 'x');
         buf_puts(&request, framing ? "\r\n0\r\n\r\n" GET("/tree/x") : GET("/tree/x"));
