@@ -4,6 +4,7 @@
 
 #include "../unit.h"
 
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -17,6 +18,21 @@ const char *__asan_default_options(void)
            "detect_stack_use_after_return=0";
 }
 
+/* cmocka takes the signals of traps for itself at the start of each test: gives them back to the engine. To be
+ * called in the test, with an engine there. */
+static inline void fixture_trap_signals(void)
+{
+    static const int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    static struct sigaction of_engine[LENGTH_OF(numbers)];
+    static bool known;
+    for (size_t i = 0; i < LENGTH_OF(numbers); i++)
+        if (known)
+            sigaction(numbers[i], &of_engine[i], NULL);
+        else
+            sigaction(numbers[i], NULL, &of_engine[i]);
+    known = true;
+}
+
 enum { FIXTURE_SLOTS = 4, FIXTURE_MEMORY_MAX = 16 * 1024 * 1024 };
 
 static inline struct engine *fixture_engine(bool pool, bool fuel)
@@ -27,6 +43,7 @@ static inline struct engine *fixture_engine(bool pool, bool fuel)
     struct err_info info = {0};
     if (engine_new(&config, &e, &info))
         fail_msg("%s", info.text);
+    fixture_trap_signals();
     return e;
 }
 
@@ -39,8 +56,7 @@ static inline wasm_byte_vec_t fixture_wasm(const char *wat)
     return wasm;
 }
 
-/* A descriptor with the native code of this guest. */
-static inline int fixture_code(const char *wat, bool fuel)
+static inline int fixture_compile(const char *wat, bool fuel)
 {
     struct engine *compiler = fixture_engine(false, fuel);
     struct err_info info = {0};
@@ -56,6 +72,27 @@ static inline int fixture_code(const char *wat, bool fuel)
     return fd;
 }
 
+/* A descriptor with the native code of this guest; those of the guests below are compiled once a program. */
+static inline int fixture_code(const char *wat, bool fuel)
+{
+    static struct {
+        const char *wat;
+        bool fuel;
+        int fd;
+    } known[16];
+    static size_t count;
+    for (size_t i = 0; i < count; i++)
+        if (known[i].fuel == fuel && strcmp(known[i].wat, wat) == 0)
+            return dup(known[i].fd);
+    int fd = fixture_compile(wat, fuel);
+    if (count == LENGTH_OF(known))
+        return fd;
+    known[count].wat = xstrdup(wat);
+    known[count].fuel = fuel;
+    known[count].fd = fd;
+    return dup(known[count++].fd);
+}
+
 /* --- guests ------------------------------------------------------------------------------------- */
 #define IMPORT_WASI(name, params) \
     "(import \"wasi_snapshot_preview1\" \"" #name "\" (func $" #name " (param " params ") (result i32)))"
@@ -65,33 +102,32 @@ static inline int fixture_code(const char *wat, bool fuel)
 #define MEMORY_PAGE "(memory (export \"memory\") 1)"
 
 /* Copies stdin to stdout, 4096 bytes at a time, until it ends. */
-#define GUEST_ECHO                                                                                               \
-    "(module " IMPORT_WRITE IMPORT_READ MEMORY_PAGE                                                                  \
-    "(data (i32.const 0) \"\\00\\01\\00\\00\\00\\10\\00\\00\")"                                                  \
-    "(func (export \"_start\") (loop $more"                                                                      \
-    "  (i32.store (i32.const 4) (i32.const 4096))"                                                               \
-    "  (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))"                           \
-    "  (if (i32.load (i32.const 8)) (then"                                                                       \
-    "    (i32.store (i32.const 4) (i32.load (i32.const 8)))"                                                     \
-    "    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))"                       \
+#define GUEST_ECHO                                                                         \
+    "(module " IMPORT_WRITE IMPORT_READ MEMORY_PAGE                                        \
+    "(data (i32.const 0) \"\\00\\01\\00\\00\\00\\10\\00\\00\")"                            \
+    "(func (export \"_start\") (loop $more"                                                \
+    "  (i32.store (i32.const 4) (i32.const 4096))"                                         \
+    "  (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))"     \
+    "  (if (i32.load (i32.const 8)) (then"                                                 \
+    "    (i32.store (i32.const 4) (i32.load (i32.const 8)))"                               \
+    "    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))" \
     "    (br $more))))))"
 
-#define GUEST_HELLO                                                                                   \
-    "(module " IMPORT_WRITE MEMORY_PAGE                                                                 \
-    "(data (i32.const 0) \"\\08\\00\\00\\00\\05\\00\\00\\00hello\")"                                  \
-    "(func (export \"_start\")"                                                                       \
+#define GUEST_HELLO                                                                                      \
+    "(module " IMPORT_WRITE MEMORY_PAGE "(data (i32.const 0) \"\\08\\00\\00\\00\\05\\00\\00\\00hello\")" \
+    "(func (export \"_start\")"                                                                          \
     "  (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 20)))))"
 
 /* Writes 4096 bytes of stdout for ever. */
-#define GUEST_FLOOD                                                                                   \
-    "(module " IMPORT_WRITE MEMORY_PAGE                                                                 \
-    "(data (i32.const 0) \"\\00\\01\\00\\00\\00\\10\\00\\00\")"                                       \
-    "(func (export \"_start\") (loop $more"                                                           \
-    "  (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 20)))"              \
+#define GUEST_FLOOD                                                                                 \
+    "(module " IMPORT_WRITE MEMORY_PAGE "(data (i32.const 0) \"\\00\\01\\00\\00\\00\\10\\00\\00\")" \
+    "(func (export \"_start\") (loop $more"                                                         \
+    "  (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 20)))"            \
     "  (br $more))))"
 
 #define GUEST_FOREVER "(module (func $spin (export \"_start\") (loop $l (br $l))))"
-#define GUEST_TRAP "(module (func $bad unreachable) (func $mid call $bad) (func (export \"_start\") call $mid))"
+#define GUEST_TRAP \
+    "(module (func $bad unreachable) (func $mid call $bad) (func (export \"_start\") call $mid))"
 #define GUEST_EMPTY "(module (func (export \"_start\")))"
 
 #endif

@@ -87,8 +87,13 @@ static void test_unknown_types(void **state)
 /* --- RUN ---------------------------------------------------------------------------------------- */
 static struct message_run good_run(void)
 {
-    return (struct message_run){.head = {MESSAGE_RUN, 5 + 6 + 4 + 7, 1}, .entry_bytes = 5, .args_bytes = 6, .args_count = 2,
-                                .env_bytes = 4, .env_count = 1, .stdin_bytes = 7};
+    return (struct message_run){.head = {MESSAGE_RUN, 5 + 6 + 4 + 7, 1},
+                                .entry_bytes = 5,
+                                .args_bytes = 6,
+                                .args_count = 2,
+                                .env_bytes = 4,
+                                .env_count = 1,
+                                .stdin_bytes = 7};
 }
 
 static size_t put_run(const struct message_run *m)
@@ -151,7 +156,8 @@ static void test_run_limits(void **state)
     assert_true(to_sandbox(put(&m, sizeof m, m.head.data_bytes)));
     m.entry_bytes = ++m.head.data_bytes;
     assert_false(to_sandbox(put(&m, sizeof m, m.head.data_bytes)));
-    m = (struct message_run){.head = {MESSAGE_RUN, ARGS_BYTES_MAX, 1}, .args_bytes = ARGS_BYTES_MAX, .args_count = 1};
+    m = (struct message_run){
+        .head = {MESSAGE_RUN, ARGS_BYTES_MAX, 1}, .args_bytes = ARGS_BYTES_MAX, .args_count = 1};
     size_t len = put(&m, sizeof m, m.head.data_bytes);
     bytes[len - 1] = 0;
     assert_true(to_sandbox(len));
@@ -186,7 +192,9 @@ static void test_loaded(void **state)
 static struct message_done good_done(void)
 {
     struct message_done m = {.report = {.cause = CAUSE_TRAP, .frame_count = 2, .text = "why"},
-                             .stdout_bytes = 3, .stderr_bytes = 4, .frames_bytes = 2 * sizeof(struct trap_frame)};
+                             .stdout_bytes = 3,
+                             .stderr_bytes = 4,
+                             .frames_bytes = 2 * sizeof(struct trap_frame)};
     m.head = (struct message){MESSAGE_DONE, 3 + 4 + 2 * sizeof(struct trap_frame), 1};
     return m;
 }
@@ -228,7 +236,8 @@ static void test_done_with_too_many_frames(void **state)
 {
     (void)state;
     for (uint32_t count = MESSAGE_FRAMES_MAX; count <= MESSAGE_FRAMES_MAX + 1; count++) {
-        struct message_done m = {.report = {.frame_count = count}, .frames_bytes = count * sizeof(struct trap_frame)};
+        struct message_done m = {.report = {.frame_count = count},
+                                 .frames_bytes = count * sizeof(struct trap_frame)};
         m.head = (struct message){MESSAGE_DONE, m.frames_bytes, 1};
         assert_int_equal(check_done(&m), count == MESSAGE_FRAMES_MAX);
     }

@@ -145,7 +145,14 @@ static void test_position_that_makes_no_sense(void **state)
         expect(f, i, 1000);
     }
     uint64_t at = f->r.at;
-    const uint64_t bad[] = {at - 8, 0, at + SIZE + 8, at + 1, at + 7, at + 12, UINT64_MAX, UINT64_MAX - 7,
+    const uint64_t bad[] = {at - 8,
+                            0,
+                            at + SIZE + 8,
+                            at + 1,
+                            at + 7,
+                            at + 12,
+                            UINT64_MAX,
+                            UINT64_MAX - 7,
                             at + (UINT64_C(1) << 63)};
     for (size_t i = 0; i < LENGTH_OF(bad); i++) {
         atomic_store(&f->control->written, bad[i]);
@@ -159,7 +166,8 @@ static void test_position_that_makes_no_sense(void **state)
 static void test_length_that_makes_no_sense(void **state)
 {
     struct fixture *f = *state;
-    const uint32_t bad[] = {1, 8, 100, (uint32_t)ring_payload_max(SIZE) + 1, SIZE, INT32_MAX, UINT32_MAX - 7, UINT32_MAX};
+    const uint32_t bad[] = {
+        1, 8, 100, (uint32_t)ring_payload_max(SIZE) + 1, SIZE, INT32_MAX, UINT32_MAX - 7, UINT32_MAX};
     atomic_store(&f->control->written, 8); /* room for an empty message only */
     for (size_t i = 0; i < LENGTH_OF(bad); i++) {
         put_frame(f, 0, bad[i]);
