@@ -15,7 +15,9 @@ def form(wasm, input=b"", **fields):
     parts = [("wasm", '; filename="guest.wasm"', wasm), ("input", "", input)]
     parts += [(name, "", str(value).encode()) for name, value in fields.items()]
     body = b"".join(
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + value + b"\r\n"
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
+        + value
+        + b"\r\n"
         for name, more, value in parts
     )
     return body + f"--{BOUNDARY}--\r\n".encode()
@@ -34,7 +36,9 @@ class Reply:
 
 class Connection:
     def __init__(self, port):
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=SECONDS_MAX)
+        self._socket = socket.create_connection(
+            ("127.0.0.1", port), timeout=SECONDS_MAX
+        )
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._start = self._sent = 0.0
 
@@ -70,11 +74,20 @@ class Connection:
             got += self._receive_some()
         head, _, body = got.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").lower().split("\r\n")
-        length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
+        length = next(
+            int(line.split(":")[1])
+            for line in lines
+            if line.startswith("content-length:")
+        )
         while len(body) < length:
             body += self._receive_some()
         now = time.perf_counter()
-        return Reply(int(lines[0].split()[1]), body, (self._sent - self._start) * 1e3, (now - self._start) * 1e3)
+        return Reply(
+            int(lines[0].split()[1]),
+            body,
+            (self._sent - self._start) * 1e3,
+            (now - self._start) * 1e3,
+        )
 
     def _receive_some(self):
         some = self._socket.recv(1 << 16)

@@ -53,7 +53,10 @@ def percentile_ms(counts, percent):
 
 def wrk(folder, port, *, path="/", connections, seconds, body=None, headers=None):
     """Loads 127.0.0.1:port. `body` makes it POST. Every answer has to be a 2xx."""
-    lua_headers = ",".join(f"[{json.dumps(name)}]={json.dumps(value)}" for name, value in (headers or {}).items())
+    lua_headers = ",".join(
+        f"[{json.dumps(name)}]={json.dumps(value)}"
+        for name, value in (headers or {}).items()
+    )
     prefix = f"HEADERS = {{{lua_headers}}}\n"
     if body is not None:
         (folder / "wrk.body").write_bytes(body)
@@ -64,11 +67,20 @@ def wrk(folder, port, *, path="/", connections, seconds, body=None, headers=None
                f"http://127.0.0.1:{port}{path}"])  # fmt: skip
     found = json.loads(out.partition("\nBENCH ")[2] or "null")
     if not found or any(found["errors"]) or not found["requests"]:
-        raise BenchError(f"the load of port {port}{path} met errors; wrk says:\n{out.partition(chr(10) + 'BENCH ')[0]}")
+        raise BenchError(
+            f"the load of port {port}{path} met errors; wrk says:\n{out.partition(chr(10) + 'BENCH ')[0]}"
+        )
     requests, us = found["requests"], found["us"]
     counts = dict(map(tuple, found["latency"]))
     if sum(counts.values()) != requests:
         counts = without_correction(counts, us // (requests // connections))
     if sum(counts.values()) != requests:
-        raise BenchError("wrk's latencies are not one a request: this is not a wrk 4 as we know it")
-    return Load(requests, requests / (us / 1e6), percentile_ms(counts, 50), percentile_ms(counts, 99))
+        raise BenchError(
+            "wrk's latencies are not one a request: this is not a wrk 4 as we know it"
+        )
+    return Load(
+        requests,
+        requests / (us / 1e6),
+        percentile_ms(counts, 50),
+        percentile_ms(counts, 99),
+    )

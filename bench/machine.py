@@ -22,7 +22,9 @@ def describe():
     return {
         "cores": len(os.sched_getaffinity(0)),
         "cpu": model + (f" (family {family})" if family else ""),
-        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / 1e9),
+        "memory_gb": round(
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / 1e9
+        ),
         "kernel": platform.system() + " " + ".".join(platform.release().split(".")[:2]),
         "virtual": bool(re.search(r"\bhypervisor\b", field("flags"))),
     }
@@ -87,8 +89,12 @@ def command_line(pid):
 def memory_bytes(pid):
     """(resident, proportional): the second counts a page shared by n processes as 1/n; None where unreadable."""
     resident = re.search(r"^VmRSS:\s+(\d+) kB", _read(pid, "status"), re.MULTILINE)
-    proportional = re.search(r"^Pss:\s+(\d+) kB", _read(pid, "smaps_rollup"), re.MULTILINE)
-    return tuple(int(found[1]) * 1024 if found else None for found in (resident, proportional))
+    proportional = re.search(
+        r"^Pss:\s+(\d+) kB", _read(pid, "smaps_rollup"), re.MULTILINE
+    )
+    return tuple(
+        int(found[1]) * 1024 if found else None for found in (resident, proportional)
+    )
 
 
 # --- others -------------------------------------------------------------------------------------
@@ -96,7 +102,10 @@ def memory_bytes(pid):
 
 def _machine_cpu():
     """(used, stolen by other virtual machines) seconds of all cores since the start."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    fields = [
+        int(field)
+        for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    ]
     user, nice, system, _idle, _wait, irq, softirq, stolen = fields[:8]
     return (user + nice + system + irq + softirq) / TICKS, stolen / TICKS
 

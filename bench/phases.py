@@ -9,7 +9,14 @@ from pathlib import Path
 
 from client import FORM_TYPE, Connection, form
 from load import wrk
-from machine import Others, TreeCpu, command_line, cores_of_others, descendants, memory_bytes
+from machine import (
+    Others,
+    TreeCpu,
+    command_line,
+    cores_of_others,
+    descendants,
+    memory_bytes,
+)
 from servers import BenchError, Nginx, WasmWiz, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,13 +71,18 @@ class Bench:
     folder: Path
     quick: bool
     give_up: float  # monotonic time until which disturbed samples are measured again
-    others_cores: list[float] = field(default_factory=list)  # used by others during each sample since last cleared
+    others_cores: list[float] = field(
+        default_factory=list
+    )  # used by others during each sample since last cleared
     _made: int = 0
 
     def sample(self, measure):
         """What `measure()` returns, measured again while others disturb it and patience lasts."""
         while True:
-            while time.monotonic() < self.give_up and cores_of_others(CALM_SECONDS) > BUSY_CORES:
+            while (
+                time.monotonic() < self.give_up
+                and cores_of_others(CALM_SECONDS) > BUSY_CORES
+            ):
                 pass
             others = Others()
             result = measure()
@@ -104,8 +116,13 @@ def guest(name):
 def need(reply, cause, compile_source=None):
     """The receipt of a reply that has to be like this."""
     receipt = reply.json().get("receipt") or {}
-    if receipt.get("cause") != cause or compile_source not in (None, receipt["compile"]):
-        raise BenchError(f"wanted a run with {cause} {compile_source or ''}, got {reply.status} {reply.body[:600]!r}")
+    if receipt.get("cause") != cause or compile_source not in (
+        None,
+        receipt["compile"],
+    ):
+        raise BenchError(
+            f"wanted a run with {cause} {compile_source or ''}, got {reply.status} {reply.body[:600]!r}"
+        )
     return receipt
 
 
@@ -141,9 +158,13 @@ def inside(bench):
     for _ in range(ROUNDS):
         for name, results in got.items():
             command = [bench.build / "run_cost", guest(name), runs, len(INPUT)]
-            results.append(json.loads(bench.sample(lambda command=command: run(command))))
+            results.append(
+                json.loads(bench.sample(lambda command=command: run(command)))
+            )
     for name, results in got.items():
-        best, mean = (Figure([each[key] for each in results]) for key in ("best_us", "mean_us"))
+        best, mean = (
+            Figure([each[key] for each in results]) for key in ("best_us", "mean_us")
+        )
         judged = {"at_most": 8, "target": "≤ 8"} if name == "c_echo" else {}
         table.rows.append(Row(f"{name}, 1 KB through it", [best, mean], **judged))
     return table
@@ -159,7 +180,10 @@ def warm(bench):
     sides = {}  # name: (server, load function)
     with contextlib.ExitStack() as servers:
         nginx = servers.enter_context(bench.nginx())
-        sides["nginx, GET"] = nginx, lambda s: wrk(bench.folder, nginx.port, connections=connections, seconds=s)
+        sides["nginx, GET"] = (
+            nginx,
+            lambda s: wrk(bench.folder, nginx.port, connections=connections, seconds=s),
+        )
         sides["nginx, POST"] = nginx, lambda s: wrk(
             bench.folder, nginx.port, connections=connections, seconds=s, body=body)  # fmt: skip
         for isolation in ("process", "inline"):
@@ -172,7 +196,9 @@ def warm(bench):
         got = {name: [] for name in sides}
         for _ in range(ROUNDS):
             for name, side in sides.items():
-                got[name].append(bench.sample(lambda side=side: load_and_cpu(*side, seconds)))
+                got[name].append(
+                    bench.sample(lambda side=side: load_and_cpu(*side, seconds))
+                )
     return warm_table(got, len(body))
 
 
@@ -189,7 +215,10 @@ def warm_table(got, body_bytes):
     yardstick = [cpu for _, cpu in got["nginx, GET"]]
     limits = {"wasmwiz, process": 3.5, "wasmwiz, inline": 2.5}
     for name, rounds in got.items():
-        cells = [Figure([getattr(load, key) for load, _ in rounds]) for key in ("rate", "p50_ms", "p99_ms")]
+        cells = [
+            Figure([getattr(load, key) for load, _ in rounds])
+            for key in ("rate", "p50_ms", "p99_ms")
+        ]
         cells.append(Figure([cpu for _, cpu in rounds]))
         cells.append(Figure([cpu / one for (_, cpu), one in zip(rounds, yardstick)]))
         limit = limits.get(name)
@@ -218,7 +247,9 @@ def cold(bench):
     for name in names:
         size = guest(name).stat().st_size
         cells = [Figure(list(values)) for values in zip(*got[name])]
-        table.rows.append(Row(f"{name}, {size / 1000:,.0f} KB", cells, 5, "≤ 5, without compiling"))
+        table.rows.append(
+            Row(f"{name}, {size / 1000:,.0f} KB", cells, 5, "≤ 5, without compiling")
+        )
     table.notes = [
         "The client's clock, from the first byte sent to the last byte received; upload: until the client had handed "
         f"its last byte to the kernel. A new server and data folder for each of {rounds} rounds; the key is new to the "
@@ -237,7 +268,13 @@ def cold_round(bench, body):
     with server:
         [restarted] = first_requests(server, body, 1)
     need(restarted, "ok", "disk")
-    return first.total_ms, compiling, again.total_ms, restarted.upload_ms, restarted.total_ms
+    return (
+        first.total_ms,
+        compiling,
+        again.total_ms,
+        restarted.upload_ms,
+        restarted.total_ms,
+    )
 
 
 def first_requests(server, body, count):
@@ -259,15 +296,25 @@ def hogs(bench):
         load_execute(bench, server, 8, 1)
         for _ in range(ROUNDS):
             alone.append(bench.sample(lambda: load_execute(bench, server, 8, seconds)))
-            crowded.append(bench.sample(lambda: load_beside_hogs(bench, server, seconds)))
+            crowded.append(
+                bench.sample(lambda: load_beside_hogs(bench, server, seconds))
+            )
     table = Table(f"Short runs (1 KB echoed, 8 connections) alone and beside {HOGS} endless loops",
                   ["", "requests/s", "p50 ms", "p99 ms"])  # fmt: skip
     for name, rounds in (("alone", alone), (f"with {HOGS} hogs", crowded)):
-        cells = [Figure([getattr(load, key) for load in rounds]) for key in ("rate", "p50_ms", "p99_ms")]
+        cells = [
+            Figure([getattr(load, key) for load in rounds])
+            for key in ("rate", "p50_ms", "p99_ms")
+        ]
         table.rows.append(Row(name, cells))
     limit = 3 * table.rows[0].cells[-1].median + 5
-    table.rows[1].at_most, table.rows[1].target = limit, f"≤ {limit:.1f} (3 × alone + 5)"
-    table.notes = ["Isolation `process`. Each hog has to end by its deadline, after the load has ended."]
+    table.rows[1].at_most, table.rows[1].target = (
+        limit,
+        f"≤ {limit:.1f} (3 × alone + 5)",
+    )
+    table.notes = [
+        "Isolation `process`. Each hog has to end by its deadline, after the load has ended."
+    ]
     return table
 
 
@@ -279,9 +326,13 @@ def load_beside_hogs(bench, server, seconds):
 @contextlib.contextmanager
 def hogging(server, seconds):
     """HOGS endless loops that run until `seconds` from now; leaving waits for them."""
-    body = form(guest("wat_forever").read_bytes(), b"", timeout_ms=round(seconds * 1000))
+    body = form(
+        guest("wat_forever").read_bytes(), b"", timeout_ms=round(seconds * 1000)
+    )
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(Connection(server.port)) for _ in range(HOGS)]
+        connections = [
+            stack.enter_context(Connection(server.port)) for _ in range(HOGS)
+        ]
         for connection in connections:
             connection.send_execute(server.key, body)
         time.sleep(0.3)
@@ -298,14 +349,29 @@ def parked(bench):
     guests = 2000 if bench.quick else 10000
     mappings = int(Path("/proc/sys/vm/max_map_count").read_text())
     possible = (mappings - MAPPINGS_SPARE) // MAPPINGS_A_GUEST
-    table = Table("", ["guest", "mappings", "kept after its end KB", "resident KB", "page tables KB", "together KB"])
+    table = Table(
+        "",
+        [
+            "guest",
+            "mappings",
+            "kept after its end KB",
+            "resident KB",
+            "page tables KB",
+            "together KB",
+        ],
+    )
     if possible < guests:
-        table.notes.append(f"vm.max_map_count is {mappings}: enough for {possible:,} guests, not {guests:,}.")
+        table.notes.append(
+            f"vm.max_map_count is {mappings}: enough for {possible:,} guests, not {guests:,}."
+        )
         guests = possible
     table.title = f"{guests:,} guests parked in a wait for stdin, memory and kernel mappings of each"
     command = [bench.build / "parked", guest("c_echo"), guests]
     got = [json.loads(bench.sample(lambda: run(command))) for _ in range(ROUNDS)]
-    resident, tables = ([each[key] / 1000 for each in got] for key in ("resident_bytes", "page_table_bytes"))
+    resident, tables = (
+        [each[key] / 1000 for each in got]
+        for key in ("resident_bytes", "page_table_bytes")
+    )
     cells = [
         Figure([each["mappings"] for each in got]),
         Figure([each["kept_bytes"] / 1000 for each in got]),
@@ -339,7 +405,9 @@ def memory(bench):
             figure_mb([each.get(role, (None, None))[which] for each in rounds])
             for rounds in (before, after) for which in (0, 1)
         ]))  # fmt: skip
-    table.notes = ["Proportional (PSS): a page that n processes share counts 1/n in each. Load: as in (b)."]
+    table.notes = [
+        "Proportional (PSS): a page that n processes share counts 1/n in each. Load: as in (b)."
+    ]
     return table
 
 

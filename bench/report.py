@@ -12,7 +12,13 @@ END = "<!-- end -->"
 def number(value):
     """Three digits that mean something."""
     size = abs(value)
-    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+    return (
+        f"{value:,.0f}"
+        if size >= 100
+        else f"{value:.1f}"
+        if size >= 10
+        else f"{value:.2f}"
+    )
 
 
 def cell(value):
@@ -51,8 +57,13 @@ def as_text(letter, table):
     widths = [max(map(width, column)) for column in zip(*lines)]
     text = [f"({letter}) {table.title}"]
     for line in lines:
-        first, *rest = (" " * (size - width(word)) + word for word, size in zip(line, widths))
-        text.append("  " + "  ".join([line[0] + " " * (widths[0] - width(line[0])), *rest]).rstrip())
+        first, *rest = (
+            " " * (size - width(word)) + word for word, size in zip(line, widths)
+        )
+        text.append(
+            "  "
+            + "  ".join([line[0] + " " * (widths[0] - width(line[0])), *rest]).rstrip()
+        )
     return "\n".join(text) + "\n"
 
 
@@ -70,7 +81,11 @@ def as_json(table):
     for row in table.rows:
         one = {"name": row.name}
         for column, value in zip(table.columns[1:], row.cells, strict=True):
-            one[column] = {"median": value.median, "rounds": value.rounds} if isinstance(value, Figure) else value
+            one[column] = (
+                {"median": value.median, "rounds": value.rounds}
+                if isinstance(value, Figure)
+                else value
+            )
         if row.at_most is not None:
             one["target"] = {"at_most": row.at_most, "met": row.is_met}
         rows.append(one)
@@ -94,5 +109,8 @@ def write_docs(path, about, tables):
     _, found_end, after = rest.partition(END)
     if not found or not found_end:
         raise ValueError(f"{path} lacks the lines {BEGIN} and {END}")
-    parts = [machine_line(about) + "\n", *(as_markdown(letter, table) for letter, table in tables.items())]
+    parts = [
+        machine_line(about) + "\n",
+        *(as_markdown(letter, table) for letter, table in tables.items()),
+    ]
     path.write_text(before + BEGIN + "\n" + "\n".join(parts) + END + after)

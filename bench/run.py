@@ -25,11 +25,23 @@ DOCS = ROOT / "docs" / "benchmarks.md"
 
 
 def options():
-    parser = argparse.ArgumentParser(description="Measures WasmWiz side by side with nginx.")
-    parser.add_argument("--quick", action="store_true", help="short loads, to try it out")
-    parser.add_argument("--only", default=",".join(PHASES), help="some of the measurements: a,b,c,d,e,f")
-    parser.add_argument("--build", type=Path, default=ROOT / "build", help="the build folder")
-    parser.add_argument("--docs", action="store_true", help="bring the figures of docs/benchmarks.md up to date")
+    parser = argparse.ArgumentParser(
+        description="Measures WasmWiz side by side with nginx."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="short loads, to try it out"
+    )
+    parser.add_argument(
+        "--only", default=",".join(PHASES), help="some of the measurements: a,b,c,d,e,f"
+    )
+    parser.add_argument(
+        "--build", type=Path, default=ROOT / "build", help="the build folder"
+    )
+    parser.add_argument(
+        "--docs",
+        action="store_true",
+        help="bring the figures of docs/benchmarks.md up to date",
+    )
     parser.add_argument("--patience", type=float, default=0, metavar="MINUTES",
                         help="measure what others disturb again, and wait for them, so long in all")  # fmt: skip
     chosen = parser.parse_args()
@@ -46,7 +58,9 @@ def versions(program):
     """What was measured, with what."""
 
     def first_line(*command):
-        shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        shown = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         return shown.stdout.splitlines()[0]
 
     nginx = re.search(r"nginx/([\d.]+)", first_line("nginx", "-v"))
@@ -66,7 +80,13 @@ def measure(chosen):
     run(["cmake", "--build", chosen.build, "--target", "run_cost", "parked"])
     tables, others_cores = {}, {}
     with tempfile.TemporaryDirectory(prefix="wasmwiz-bench-") as folder:
-        bench = Bench(program, chosen.build, Path(folder), chosen.quick, time.monotonic() + 60 * chosen.patience)
+        bench = Bench(
+            program,
+            chosen.build,
+            Path(folder),
+            chosen.quick,
+            time.monotonic() + 60 * chosen.patience,
+        )
         for letter in chosen.only:
             say(f"({letter}) {PHASES[letter].__doc__}")
             bench.others_cores = []
@@ -82,7 +102,9 @@ def measure(chosen):
 
 def main():
     chosen = options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped and removed
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # so that everything is stopped and removed
     try:
         tables, others_cores = measure(chosen)
     except (BenchError, OSError) as error:
@@ -96,13 +118,20 @@ def main():
         "quick": chosen.quick,
         "others_cores": others_cores,
     }
-    result = about | {"tables": {letter: report.as_json(table) for letter, table in tables.items()}}
+    result = about | {
+        "tables": {letter: report.as_json(table) for letter, table in tables.items()}
+    }
     where = chosen.build / "bench.json"
     where.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if chosen.docs:
         report.write_docs(DOCS, about, tables)
     print(report.machine_line(about))
-    missed = [f"({letter}) {row.name}" for letter, table in tables.items() for row in table.rows if not row.is_met]
+    missed = [
+        f"({letter}) {row.name}"
+        for letter, table in tables.items()
+        for row in table.rows
+        if not row.is_met
+    ]
     print("Missed targets: " + "; ".join(missed) if missed else "All targets are met.")
     print(f"Everything behind these figures: {where}")
 

@@ -46,7 +46,13 @@ def end(process, number=signal.SIGTERM):
 
 def run(command, *, env=None, timeout=600):
     """Runs a program to its end; its stdout as text."""
-    process = start(command, folder=None, env=env or environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start(
+        command,
+        folder=None,
+        env=env or environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -93,13 +99,17 @@ class Server:
 
     def _spawn(self, command, env, stdout):
         with self.log.open("ab") as log, stdout.open("wb") as out:
-            self._process = start(command, folder=self.folder, env=env, stdout=out, stderr=log)
+            self._process = start(
+                command, folder=self.folder, env=env, stdout=out, stderr=log
+            )
 
     def _wait(self, is_up):
         end_at = time.monotonic() + START_SECONDS
         while not is_up():
             if self._process.poll() is not None or time.monotonic() > end_at:
-                raise BenchError(f"{type(self).__name__} did not start:\n{self.log.read_text(errors='replace')}")
+                raise BenchError(
+                    f"{type(self).__name__} did not start:\n{self.log.read_text(errors='replace')}"
+                )
             time.sleep(0.01)
 
     def _answers(self, path):
@@ -138,8 +148,14 @@ http {{
             self.port = free.getsockname()[1]
         config = self.folder / "nginx.conf"
         cores = len(os.sched_getaffinity(0))
-        config.write_text(self.CONFIG.format(folder=self.folder, cores=cores, port=self.port))
-        self._spawn(["nginx", "-c", config, "-e", self.log], environment(), self.folder / "stdout")
+        config.write_text(
+            self.CONFIG.format(folder=self.folder, cores=cores, port=self.port)
+        )
+        self._spawn(
+            ["nginx", "-c", config, "-e", self.log],
+            environment(),
+            self.folder / "stdout",
+        )
         self._wait(lambda: self._answers("/"))
 
 
@@ -150,14 +166,24 @@ class WasmWiz(Server):
         super().__init__(folder)
         self._program = program
         self._env = environment(
-            ENVIRONMENT="development", DATA_DIR=self.folder / "data", SERVER_PORT=0, LOG_LEVEL="warn", RATE_LIMITS="off", **settings
+            ENVIRONMENT="development",
+            DATA_DIR=self.folder / "data",
+            SERVER_PORT=0,
+            LOG_LEVEL="warn",
+            RATE_LIMITS="off",
+            **settings,
         )
-        made = run([program, "keys", "create", "--name", "bench", "--tier", "pro"], env=self._env)
+        made = run(
+            [program, "keys", "create", "--name", "bench", "--tier", "pro"],
+            env=self._env,
+        )
         self.key = made.strip()
 
     def start(self):
         said = self.folder / "stdout"
         self._spawn([self._program, "serve"], self._env, said)
         self._wait(lambda: "listening on" in said.read_text())
-        self.port = int(re.search(r"listening on http://\S+:(\d+)\n", said.read_text())[1])
+        self.port = int(
+            re.search(r"listening on http://\S+:(\d+)\n", said.read_text())[1]
+        )
         self._wait(lambda: self._answers("/health/ready"))

@@ -15,17 +15,18 @@ enum wasmwiz_refused {
 /* A store's limits and what it uses. Growth that is refused traps, and `refused` says which limit it was.
  * Growth past a maximum that the module itself declares gives -1, as the specification has it. */
 struct wasmwiz_limits {
-    uint64_t memory_max;  /* bytes, the sum over all memories of the store */
+    uint64_t memory_max; /* bytes, the sum over all memories of the store */
     uint64_t memory_now;
     uint64_t memory_peak;
-    uint64_t table_max;   /* elements, the sum over all tables of the store */
+    uint64_t table_max; /* elements, the sum over all tables of the store */
     uint64_t table_now;
-    uint64_t *pool_now;   /* bytes used by all stores that share the counter; take memory_now back after the store */
+    uint64_t
+        *pool_now; /* bytes used by all stores that share the counter; take memory_now back after the store */
     uint64_t pool_max;
     uint64_t last_growth; /* the shim's own, to take a failed growth back */
     uint64_t last_peak;
     uint64_t last_table_growth;
-    uint32_t refused;     /* enum wasmwiz_refused */
+    uint32_t refused; /* enum wasmwiz_refused */
 };
 
 /* Installs `limits`; it stays where it is, and so does *pool_now, until the store is deleted. */

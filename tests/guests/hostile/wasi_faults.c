@@ -16,9 +16,9 @@
 typedef uint32_t i32;
 typedef uint64_t i64;
 
-#define WASI(name, ...)                                                                        \
-    __attribute__((import_module("wasi_snapshot_preview1"), import_name(#name))) extern i32    \
-        raw_##name(__VA_ARGS__)
+#define WASI(name, ...)                                                                                 \
+    __attribute__((import_module("wasi_snapshot_preview1"), import_name(#name))) extern i32 raw_##name( \
+        __VA_ARGS__)
 
 WASI(args_get, i32, i32);
 WASI(args_sizes_get, i32, i32);
@@ -65,8 +65,8 @@ WASI(sock_accept, i32, i32, i32);
 WASI(sock_recv, i32, i32, i32, i32, i32, i32);
 WASI(sock_send, i32, i32, i32, i32, i32);
 WASI(sock_shutdown, i32, i32);
-__attribute__((import_module("wasi_snapshot_preview1"), import_name("proc_exit"), noreturn)) extern void
-raw_proc_exit(i32);
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("proc_exit"),
+               noreturn)) extern void raw_proc_exit(i32);
 
 #define CALL(want, name, ...) printf(#name " " want " %u\n", (unsigned)raw_##name(__VA_ARGS__))
 
@@ -85,8 +85,8 @@ struct vec {
 
 static struct vec good_vec, bad_vec, straddling_vec, wrapping_vec;
 static char scratch[256];
-static i32 here;       /* scratch's address */
-static i32 edge;       /* four bytes before the end of memory */
+static i32 here; /* scratch's address */
+static i32 edge; /* four bytes before the end of memory */
 static unsigned char *edge_bytes;
 
 static i32 at(const void *p)
