@@ -45,6 +45,20 @@ static void test_text(void **state)
     expect_reads_back("\xe2\x82", 2, "\xef\xbf\xbd\xef\xbf\xbd", 6); /* cut at the end */
 }
 
+/* Plain bytes are taken several at a time: every byte at every place among them, and beside every neighbour. */
+static void test_every_place(void **state)
+{
+    (void)state;
+    char text[40];
+    for (int c = 1; c < 0x80; c++)
+        for (size_t at = 0; at < sizeof text; at++)
+            for (int fill = ' '; fill <= '~'; fill += '~' - ' ') {
+                memset(text, fill, sizeof text);
+                text[at] = (char)c;
+                expect_reads_back(text, sizeof text, text, sizeof text);
+            }
+}
+
 static void test_overflow(void **state)
 {
     (void)state;
@@ -70,10 +84,8 @@ static void test_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_byte),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_overflow),
-        cmocka_unit_test(test_key),
+        cmocka_unit_test(test_every_byte), cmocka_unit_test(test_text), cmocka_unit_test(test_every_place),
+        cmocka_unit_test(test_overflow),   cmocka_unit_test(test_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
