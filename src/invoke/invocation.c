@@ -79,7 +79,8 @@ static enum step_result step_admit(struct invocation *inv)
 /* What was taken goes back, the token too where the request cost nothing: nothing ran, and nothing was compiled for it. */
 static void give_back(struct invocation *inv)
 {
-    bool free_of_cost = !inv->ran && err_status(inv->failure.code) != 422;
+    bool compiled = inv->module_wait.module && inv->module_wait.source == MODULE_COMPILED;
+    bool free_of_cost = !inv->ran && !compiled && err_status(inv->failure.code) != 422;
     if (inv->limit_asked)
         limit_give(inv->context->limit, inv->context->loop, &inv->limit.ticket, free_of_cost);
 }
@@ -309,7 +310,7 @@ void invocation_resume(struct invocation *inv)
 
 void invocation_fail(struct invocation *inv, const struct err_info *why)
 {
-    WW_ASSERT(inv->step <= INVOKE_STEP_receive);
+    WW_ASSERT(inv->step == INVOKE_STEP_receive); /* before, libuv's pool may hold it */
     if (!inv->failure.code)
         inv->failure = *why;
     inv->failed_outside = inv->resumed = true;

@@ -173,6 +173,8 @@ static void load_env_file(struct settings *s, struct buf *errors)
     }
     static char bytes[ENV_FILE_BYTES_MAX];
     size_t len = fread(bytes, 1, sizeof bytes, f);
+    if (len == sizeof bytes)
+        buf_printf(errors, ".env: it has more than %d bytes\n", ENV_FILE_BYTES_MAX - 1);
     fclose(f);
     struct str rest = str_make(bytes, len);
     while (rest.len) {

@@ -35,7 +35,7 @@ void settings_put_help(struct buf *out);
 void settings_put_env_example(struct buf *out);
 /* Appends a Markdown table for the docs. */
 void settings_put_markdown(struct buf *out);
-/* Appends "VARIABLE=value" lines as they are in effect, secrets hidden. */
+/* Appends a line for each variable with its value as it is in effect, secrets hidden. */
 void settings_put_effective(struct buf *out, const struct settings *s);
 
 #endif

@@ -154,11 +154,22 @@ void receipt_put_json(struct buf *out, const struct receipt *r)
     buf_putc(out, '}');
 }
 
-/* A byte that a terminal may obey is shown as '?': function names come from the guest. */
+/* What a terminal may obey is shown as '?': function names come from the guest. That is control characters, those from
+ * U+0080 to U+009F among them, and what is no UTF-8. */
 static void put_visible(struct buf *out, struct str s)
 {
-    for (size_t i = 0; i < s.len; i++)
-        buf_putc(out, (unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f ? '?' : s.p[i]);
+    while (s.len) {
+        size_t len = utf8_sequence_length(s);
+        unsigned char first = (unsigned char)s.p[0];
+        bool control =
+            first < 0x20 || first == 0x7f || (first == 0xc2 && len == 2 && (unsigned char)s.p[1] < 0xa0);
+        if (len && !control)
+            buf_append(out, s.p, len);
+        else
+            buf_putc(out, '?');
+        len = MAX(len, (size_t)1);
+        s = str_make(s.p + len, s.len - len);
+    }
 }
 
 void receipt_put_text(struct buf *out, const struct receipt *r)

@@ -61,7 +61,7 @@ enum err spool_put(const char *dir, struct str wasm, int *ret_fd, struct spool_f
     } else {
         fd = memfd_create("module", MFD_CLOEXEC);
     }
-    if (fd < 0 || !write_all(fd, wasm)) {
+    if (fd < 0 || !write_all(fd, wasm) || lseek(fd, 0, SEEK_SET) < 0) {
         int error = errno;
         if (dir && fd >= 0)
             unlink(path);
@@ -114,7 +114,8 @@ void cache_path(const char *dir, const unsigned char sha[static 32], const char 
 
 int cache_open_new(const char *dir)
 {
-    return dir ? open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : memfd_create("code", MFD_CLOEXEC);
+    int fd = dir ? open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+    return fd >= 0 ? fd : memfd_create("code", MFD_CLOEXEC);
 }
 
 enum err cache_publish(int fd, const char *path, struct err_info *reterr)

@@ -29,7 +29,8 @@ void spool_scan(const char *dir, uint64_t ttl_ns, void (*each)(void *ctx, const 
 /* `dir`/<sha in hex>-<fingerprint>.code into `ret` (at least 4352 bytes). */
 void cache_path(const char *dir, const unsigned char sha[static 32], const char *fingerprint, char *ret,
                 size_t size);
-/* A new file to write code to, without a name in the folder until cache_publish(). `dir` NULL: in memory. -1 and errno. */
+/* A new file to write code to, without a name in the folder until cache_publish(). In memory where `dir` is NULL or takes
+ * no such file: then it can't be published. -1 and errno. */
 int cache_open_new(const char *dir);
 /* Gives the file its name. */
 MUST_CHECK enum err cache_publish(int fd, const char *path, struct err_info *reterr);

@@ -386,7 +386,10 @@ static void remember_leftover(void *ctx, const char *name, uint64_t age_ns)
     struct spool_file *file = xcalloc(1, sizeof *file);
     snprintf(file->name, sizeof file->name, "%s", name);
     file->remove_ns = clock_now_ns() + ms->config.temp_ttl_ns - age_ns;
-    list_push_back(&ms->spool, &file->link);
+    struct list *before = ms->spool.prev; /* a folder has no order, the list has: the first to go is first */
+    while (before != &ms->spool && LIST_ENTRY(before, struct spool_file, link)->remove_ns > file->remove_ns)
+        before = before->prev;
+    list_insert_between(&file->link, before, before->next);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
