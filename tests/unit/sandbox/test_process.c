@@ -234,7 +234,7 @@ static void test_sandbox_serves(void **state)
         assert_int_equal(m.done.report.cause, CAUSE_OK);
         assert_string_equal(text, "hello");
     }
-    assert_true(atomic_load(&s.area.control->turns) >= 20);
+    assert_true(atomic_load(&s.area.control->turns) >= 19); /* the last one may not be counted yet */
     drop_sandbox(&s);
 }
 
