@@ -64,13 +64,13 @@ void auth_cache_remove(struct auth_cache *c, const unsigned char mac[static AUTH
     if (!entry)
         return;
     *slot = entry->next;
-    auth_key_unref(TAKE(entry->key));
+    auth_principal_unref(TAKE(entry->who));
     list_remove(&entry->recency);
     list_push_front(&c->unused, &entry->recency);
 }
 
 void auth_cache_put(struct auth_cache *c, const unsigned char mac[static AUTH_MAC_BYTES],
-                    struct auth_key *key, uint64_t until_ns)
+                    struct auth_principal *who, uint64_t until_ns)
 {
     auth_cache_remove(c, mac);
     if (list_is_empty(&c->unused))
@@ -78,7 +78,7 @@ void auth_cache_put(struct auth_cache *c, const unsigned char mac[static AUTH_MA
     struct auth_cache_entry *entry = LIST_ENTRY(list_pop_front(&c->unused), struct auth_cache_entry, recency);
     struct auth_cache_entry **slot = slot_of(c, mac);
     memcpy(entry->mac, mac, sizeof entry->mac);
-    entry->key = key ? auth_key_ref(key) : NULL;
+    entry->who = who ? auth_principal_ref(who) : NULL;
     entry->until_ns = until_ns;
     entry->next = NULL;
     *slot = entry;
@@ -89,7 +89,7 @@ void auth_cache_clear(struct auth_cache *c)
 {
     LIST_EACH(link, &c->used)
     {
-        auth_key_unref(TAKE(LIST_ENTRY(link, struct auth_cache_entry, recency)->key));
+        auth_principal_unref(TAKE(LIST_ENTRY(link, struct auth_cache_entry, recency)->who));
         list_remove(link);
         list_push_front(&c->unused, link);
     }

@@ -4,7 +4,7 @@
 #ifndef WW_AUTH_CACHE_H
 #define WW_AUTH_CACHE_H
 
-#include "auth/key.h"
+#include "auth/principal.h"
 #include "base/list.h"
 
 enum { AUTH_MAC_BYTES = 32 };
@@ -13,8 +13,8 @@ struct auth_cache_entry {
     struct list recency;           /* the owner's list, newest first */
     struct auth_cache_entry *next; /* in the bucket */
     unsigned char mac[AUTH_MAC_BYTES];
-    struct auth_key *key; /* a reference of the cache, NULL = refused */
-    uint64_t until_ns;    /* monotonic; for those whose answer ages */
+    struct auth_principal *who; /* a reference of the cache, NULL = refused */
+    uint64_t until_ns;          /* monotonic; for those whose answer ages */
 };
 
 struct auth_cache;
@@ -27,7 +27,7 @@ struct auth_cache_entry *auth_cache_find(struct auth_cache *c,
                                          const unsigned char mac[static AUTH_MAC_BYTES]);
 /* Puts an entry, or replaces the one of this HMAC. Takes a reference of its own on `key` (may be NULL). */
 void auth_cache_put(struct auth_cache *c, const unsigned char mac[static AUTH_MAC_BYTES],
-                    struct auth_key *key, uint64_t until_ns);
+                    struct auth_principal *who, uint64_t until_ns);
 /* Forgets that entry, if it is there. */
 void auth_cache_remove(struct auth_cache *c, const unsigned char mac[static AUTH_MAC_BYTES]);
 /* Forgets all. */

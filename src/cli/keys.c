@@ -89,7 +89,7 @@ static bool parse(int argc, char **argv, struct request *r)
 
 static enum err carry_out(const struct request *r, const struct settings *s, struct err_info *reterr)
 {
-    char path[PARTS_PATH_BYTES], token[AUTH_TOKEN_BYTES];
+    char path[PARTS_PATH_BYTES], token[AUTH_KEY_TOKEN_BYTES];
     CLEANUP(freep) char *salt = NULL;
     struct store *store = NULL;
     struct store_config config = parts_store_config(s, path);
@@ -109,7 +109,10 @@ static enum err carry_out(const struct request *r, const struct settings *s, str
                            reterr);
         if (!e) {
             struct auth *auth = auth_new(store, str_of(salt), 8);
-            e = auth_key_create(auth, str_of(r->name), str_of(r->tier), r->expires_ns, token, reterr);
+            struct store_key row;
+            const struct auth_key_request wanted = {
+                .name = str_of(r->name), .tier = str_of(r->tier), .expires_ns = r->expires_ns};
+            e = auth_key_create(auth, &wanted, &row, token, reterr);
             if (!e)
                 printf("%s\n", token);
             auth_free(auth);

@@ -20,7 +20,7 @@ static void auth_work(uv_work_t *work)
 {
     struct invocation *inv = CONTAINER_OF(work, struct invocation, auth_work);
     struct err_info why = {0};
-    inv->auth_err = auth_key_find(inv->context->auth, inv->token, &inv->key, &why);
+    inv->auth_err = auth_find(inv->context->auth, inv->token, &inv->who, &why);
     if (inv->auth_err)
         inv->failure = inv->auth_err == ERR_UNAUTHORIZED ? unauthorized : why;
 }
@@ -33,13 +33,13 @@ static void after_auth_work(uv_work_t *work, int status)
 
 static enum step_result step_authenticate(struct invocation *inv)
 {
-    if (inv->key)
+    if (inv->who)
         return STEP_DONE;
     if (inv->auth_err)
         return STEP_FAIL;
     if (!inv->token.p)
         return fail(inv, &unauthorized);
-    switch (auth_key_cached(inv->context->auth, inv->token, &inv->key)) {
+    switch (auth_cached(inv->context->auth, inv->token, &inv->who)) {
     case AUTH_KNOWN: return STEP_DONE;
     case AUTH_REFUSED: return fail(inv, &unauthorized);
     case AUTH_ASK: break;
@@ -63,13 +63,13 @@ static void on_limit(struct limit_wait *w)
 static enum step_result step_admit(struct invocation *inv)
 {
     struct limit_wait *w = &inv->limit;
-    if (!inv->context->limit || !inv->key)
+    if (!inv->context->limit || !inv->who)
         return STEP_DONE;
     if (!inv->limit_asked) {
-        const struct kv_figures figures = {inv->key->per_minute, inv->key->per_day, inv->key->concurrency};
+        const struct kv_figures figures = {inv->who->per_minute, inv->who->per_day, inv->who->concurrency};
         inv->limit_asked = true;
         w->ready = on_limit;
-        if (limit_execution(inv->context->limit, inv->context->loop, str_of(inv->key->id), &figures, w) ==
+        if (limit_execution(inv->context->limit, inv->context->loop, str_of(inv->who->id), &figures, w) ==
             LIMIT_ASK)
             return STEP_WAIT;
     }
@@ -215,7 +215,7 @@ static enum step_result step_meter(struct invocation *inv)
                           r->memory_peak_bytes, r->host_calls);
     else if (inv->failure.code)
         metrics_add(&m->errors[inv->failure.code], 1);
-    LOG_INFO("run", LOG_CSTR("run_id", inv->id), LOG_CSTR("key", inv->key ? inv->key->id : ""),
+    LOG_INFO("run", LOG_CSTR("run_id", inv->id), LOG_CSTR("key", inv->who ? inv->who->id : ""),
              LOG_CSTR("cause", inv->ran ? cause_name((enum cause)r->cause) : ""),
              LOG_CSTR("error", inv->failure.code ? err_code(inv->failure.code) : ""),
              LOG_U64("wasm_bytes", inv->wasm_len), LOG_U64("run_us", r->run_ns / NS_PER_US),
@@ -245,7 +245,7 @@ static void release(struct invocation *inv)
     struct invoke_context *c = inv->context;
     if (inv->origin->released)
         inv->origin->released(inv);
-    auth_key_unref(inv->key);
+    auth_principal_unref(inv->who);
     module_unref(inv->module ? inv->module : inv->module_wait.module);
     buf_done(&inv->input);
     buf_done(&inv->output[0]);

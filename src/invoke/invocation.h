@@ -10,7 +10,7 @@
 #ifndef WW_INVOKE_INVOCATION_H
 #define WW_INVOKE_INVOCATION_H
 
-#include "auth/key.h"
+#include "auth/auth.h"
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/loop.h"
@@ -83,7 +83,7 @@ struct invocation {
 
     /* authenticate */
     struct str token; /* the credential as sent, in the arena */
-    struct auth_key *key;
+    struct auth_principal *who;
     uv_work_t auth_work;
     enum err auth_err;
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "auth/key.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "main/commands.h"
@@ -311,7 +312,9 @@ static bool has_no_key(void *ctx, const struct store_key *key)
 /* A development server that nobody has a key for makes the first one, and says it once. */
 static void announce(struct server *s, const char *host, uint16_t port)
 {
-    char token[AUTH_TOKEN_BYTES];
+    static const struct auth_key_request first = {.name = STR_LIT("first"), .tier = STR_LIT("pro")};
+    char token[AUTH_KEY_TOKEN_BYTES];
+    struct store_key row;
     struct err_info err = {0};
     bool none = true;
     const char *shown = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 ? "127.0.0.1" : host;
@@ -320,7 +323,7 @@ static void announce(struct server *s, const char *host, uint16_t port)
     printf("listening on %s://%s%s%s:%u\n", scheme, open, shown, close, port);
     if (s->settings.environment == ENVIRONMENT_DEVELOPMENT &&
         store_key_each(s->program.store, has_no_key, &none, &err) == OK && none &&
-        auth_key_create(s->auth, STR_LIT("first"), STR_LIT("pro"), 0, token, &err) == OK) {
+        auth_key_create(s->auth, &first, &row, token, &err) == OK) {
         printf("\nThe first API key, shown this once:\n  %s\n\nTry it, a guest that prints what it reads:\n"
                "  base64 -d <<< %s |\n    curl -H 'Authorization: Bearer %s' -F 'wasm=@-;filename=echo.wasm' "
                "-F input=hello "

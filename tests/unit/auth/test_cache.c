@@ -92,7 +92,7 @@ static void holds_its_own_references(void **state)
 {
     (void)state;
     struct auth_cache *c = auth_cache_new(0); /* has room for one all the same */
-    struct auth_key *key = xcalloc(1, sizeof *key);
+    struct auth_principal *key = xcalloc(1, sizeof *key);
     struct mac a = mac_of(1), b = mac_of(2);
     atomic_init(&key->refs, 1);
     auth_cache_put(c, a.bytes, key, 0);
@@ -107,7 +107,7 @@ static void holds_its_own_references(void **state)
     auth_cache_put(c, a.bytes, key, 0);
     auth_cache_free(c);
     assert_int_equal(key->refs, 1);
-    auth_key_unref(key);
+    auth_principal_unref(key);
     auth_cache_free(NULL);
 }
 

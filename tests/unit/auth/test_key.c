@@ -115,13 +115,22 @@ static int teardown(void **state)
 }
 
 struct token {
-    char text[AUTH_TOKEN_BYTES];
+    char text[AUTH_KEY_TOKEN_BYTES];
 };
+
+static enum err make_key(struct auth *a, struct str name, struct str tier, uint64_t expires_ns,
+                         char *ret_token, struct err_info *reterr)
+{
+    struct store_key row;
+    return auth_key_create(a,
+                           &(struct auth_key_request){.name = name, .tier = tier, .expires_ns = expires_ns},
+                           &row, ret_token, reterr);
+}
 
 static struct token create(struct fixture *f, const char *name, uint64_t expires_ns)
 {
     struct token token;
-    CHECK_OK(f, auth_key_create(f->auth, str_of(name), STR_LIT("free"), expires_ns, token.text, &f->info));
+    CHECK_OK(f, make_key(f->auth, str_of(name), STR_LIT("free"), expires_ns, token.text, &f->info));
     return token;
 }
 
@@ -135,33 +144,33 @@ static struct token unknown_token(unsigned number)
 
 static void find(struct fixture *f, struct token token)
 {
-    struct auth_key *key;
-    CHECK_OK(f, auth_key_find(f->auth, str_of(token.text), &key, &f->info));
-    auth_key_unref(key);
+    struct auth_principal *key;
+    CHECK_OK(f, auth_find(f->auth, str_of(token.text), &key, &f->info));
+    auth_principal_unref(key);
 }
 
 static void expect_unauthorized(struct fixture *f, struct str token)
 {
-    struct auth_key *key = (struct auth_key *)0x1;
+    struct auth_principal *key = (struct auth_principal *)0x1;
     f->info = (struct err_info){0};
-    assert_int_equal(auth_key_find(f->auth, token, &key, &f->info), ERR_UNAUTHORIZED);
-    assert_ptr_equal(key, (struct auth_key *)0x1);
+    assert_int_equal(auth_find(f->auth, token, &key, &f->info), ERR_UNAUTHORIZED);
+    assert_ptr_equal(key, (struct auth_principal *)0x1);
     assert_string_equal(f->info.text, err_sentence(ERR_UNAUTHORIZED));
 }
 
 static enum auth_answer cached(struct fixture *f, struct token token)
 {
-    struct auth_key *key = NULL;
-    enum auth_answer answer = auth_key_cached(f->auth, str_of(token.text), &key);
+    struct auth_principal *key = NULL;
+    enum auth_answer answer = auth_cached(f->auth, str_of(token.text), &key);
     assert_true((answer == AUTH_KNOWN) == (key != NULL));
-    auth_key_unref(key);
+    auth_principal_unref(key);
     return answer;
 }
 
 static void takes_the_token_out_of_the_header(void **state)
 {
     (void)state;
-    char longest[7 + 513 + 1];
+    char longest[7 + AUTH_TOKEN_MAX_BYTES + 2];
     memset(longest, 'x', sizeof longest - 1);
     memcpy(longest, "Bearer ", 7);
     longest[sizeof longest - 1] = 0;
@@ -197,7 +206,8 @@ static void takes_the_token_out_of_the_header(void **state)
         if (!cases[i].token)
             assert_null(token.p);
         else
-            assert_true(str_eq(token, str_make(cases[i].token, MIN(strlen(cases[i].token), (size_t)512))));
+            assert_true(str_eq(
+                token, str_make(cases[i].token, MIN(strlen(cases[i].token), (size_t)AUTH_TOKEN_MAX_BYTES))));
     }
 }
 
@@ -206,19 +216,18 @@ static void a_created_key_is_found(void **state)
     struct fixture *f = *state;
     struct token token;
     uint64_t expires = clock_wall_ns() + 3600 * NS_PER_S;
-    CHECK_OK(
-        f, auth_key_create(f->auth, STR_LIT("ci.Build_1-x"), STR_LIT("pro"), expires, token.text, &f->info));
+    CHECK_OK(f, make_key(f->auth, STR_LIT("ci.Build_1-x"), STR_LIT("pro"), expires, token.text, &f->info));
     assert_int_equal(strlen(token.text), 43);
     assert_memory_equal(token.text, "ww_", 3);
     assert_int_equal(cached(f, token), AUTH_ASK);
 
-    CLEANUP(auth_key_unrefp) struct auth_key *found = NULL, *warm = NULL;
-    CHECK_OK(f, auth_key_find(f->auth, str_of(token.text), &found, &f->info));
+    CLEANUP(auth_principal_unrefp) struct auth_principal *found = NULL, *warm = NULL;
+    CHECK_OK(f, auth_find(f->auth, str_of(token.text), &found, &f->info));
     assert_string_equal(found->name, "ci.Build_1-x");
     assert_string_equal(found->tier, "pro");
     assert_int_equal(strlen(found->id), 16);
     assert_true(found->expires_ns == expires);
-    assert_int_equal(auth_key_cached(f->auth, str_of(token.text), &warm), AUTH_KNOWN);
+    assert_int_equal(auth_cached(f->auth, str_of(token.text), &warm), AUTH_KNOWN);
     assert_ptr_equal(warm, found);
 }
 
@@ -226,16 +235,16 @@ static void a_key_outlives_the_cache(void **state)
 {
     struct fixture *f = *state;
     struct token token = create(f, "x", 0);
-    struct auth_key *key;
-    CHECK_OK(f, auth_key_find(f->auth, str_of(token.text), &key, &f->info));
+    struct auth_principal *key;
+    CHECK_OK(f, auth_find(f->auth, str_of(token.text), &key, &f->info));
     auth_free(TAKE(f->auth));
     assert_string_equal(key->name, "x");
-    assert_ptr_equal(auth_key_ref(key), key);
-    auth_key_unref(key);
+    assert_ptr_equal(auth_principal_ref(key), key);
+    auth_principal_unref(key);
     assert_string_equal(key->tier, "free");
-    auth_key_unrefp(&key);
+    auth_principal_unrefp(&key);
     assert_null(key);
-    auth_key_unref(NULL);
+    auth_principal_unref(NULL);
     auth_free(NULL);
 }
 
@@ -309,8 +318,7 @@ static void no_randomness_no_key(void **state)
     struct fixture *f = *state;
     struct token token = {"untouched"};
     random_mode = RANDOM_FAILS;
-    assert_int_equal(auth_key_create(f->auth, STR_LIT("x"), STR_LIT("free"), 0, token.text, &f->info),
-                     ERR_INTERNAL);
+    assert_int_equal(make_key(f->auth, STR_LIT("x"), STR_LIT("free"), 0, token.text, &f->info), ERR_INTERNAL);
     random_mode = RANDOM_REAL;
     assert_string_equal(token.text, "untouched");
     struct store_key row = {.name = "none"};
@@ -343,7 +351,7 @@ static void refuses_wrong_names_and_tiers(void **state)
     };
     for (size_t i = 0; i < LENGTH_OF(cases); i++) {
         struct token token = {"untouched"};
-        assert_int_equal(auth_key_create(f->auth, cases[i].name, cases[i].tier, 0, token.text, &f->info),
+        assert_int_equal(make_key(f->auth, cases[i].name, cases[i].tier, 0, token.text, &f->info),
                          ERR_FIELD_INVALID);
         assert_non_null(strstr(f->info.text, cases[i].word));
         assert_string_equal(token.text, "untouched");
@@ -351,7 +359,7 @@ static void refuses_wrong_names_and_tiers(void **state)
     longest[64] = 0;
     create(f, longest, 0);
     struct token token = {"untouched"};
-    assert_int_equal(auth_key_create(f->auth, str_of(longest), STR_LIT("basic"), 0, token.text, &f->info),
+    assert_int_equal(make_key(f->auth, str_of(longest), STR_LIT("basic"), 0, token.text, &f->info),
                      ERR_CONFLICT);
     assert_string_equal(token.text, "untouched");
 }
@@ -373,18 +381,18 @@ static void another_form_is_refused_unasked(void **state)
     struct token good = create(f, "x", 0);
     char longer[64];
     snprintf(longer, sizeof longer, "%sx", good.text);
-    char inside[AUTH_TOKEN_BYTES];
+    char inside[AUTH_KEY_TOKEN_BYTES];
     memcpy(inside, good.text, sizeof inside);
     inside[20] = '-';
-    char prefix[AUTH_TOKEN_BYTES];
+    char prefix[AUTH_KEY_TOKEN_BYTES];
     memcpy(prefix, good.text, sizeof prefix);
     prefix[0] = 'W';
     const struct str cases[] = {STR_NULL,       STR_LIT("ww_"), str_make(good.text, 42),
                                 str_of(longer), str_of(inside), str_of(prefix)};
     store_fails = true;
     for (size_t i = 0; i < LENGTH_OF(cases); i++) {
-        struct auth_key *key;
-        assert_int_equal(auth_key_cached(f->auth, cases[i], &key), AUTH_REFUSED);
+        struct auth_principal *key;
+        assert_int_equal(auth_cached(f->auth, cases[i], &key), AUTH_REFUSED);
         expect_unauthorized(f, cases[i]);
     }
 }
@@ -484,11 +492,11 @@ static void a_silent_store_is_no_refusal(void **state)
 {
     struct fixture *f = *state;
     struct token known = create(f, "x", 0), cold = create(f, "y", 0);
-    struct auth_key *key;
+    struct auth_principal *key;
     auth_refresh(f->auth);
     find(f, known);
     store_fails = true;
-    assert_int_equal(auth_key_find(f->auth, str_of(cold.text), &key, &f->info), ERR_STORE_DOWN);
+    assert_int_equal(auth_find(f->auth, str_of(cold.text), &key, &f->info), ERR_STORE_DOWN);
     assert_int_equal(cached(f, cold), AUTH_ASK);
     auth_refresh(f->auth);
     assert_int_equal(cached(f, known), AUTH_KNOWN);
@@ -539,12 +547,12 @@ static void *look_many_times(void *ctx)
     struct worker *w = ctx;
     for (unsigned i = 0; i < 400; i++) {
         const struct token *token = &w->tokens[i % (CACHE_MAX + 2)];
-        struct auth_key *key = NULL;
-        enum auth_answer answer = auth_key_cached(w->f->auth, str_of(token->text), &key);
+        struct auth_principal *key = NULL;
+        enum auth_answer answer = auth_cached(w->f->auth, str_of(token->text), &key);
         if (answer == AUTH_ASK)
-            w->failures += auth_key_find(w->f->auth, str_of(token->text), &key, NULL) != OK;
+            w->failures += auth_find(w->f->auth, str_of(token->text), &key, NULL) != OK;
         w->failures += answer == AUTH_REFUSED || !key || key->name[0] != 'k';
-        auth_key_unref(key);
+        auth_principal_unref(key);
         if (i % 50 == 0)
             auth_refresh(w->f->auth);
     }

@@ -35,7 +35,7 @@ static struct {
 static struct loop loop;
 static struct metrics metrics;
 static struct invoke_context context;
-static struct auth_key key;
+static struct auth_principal key;
 static struct module module;
 static struct invocation *inv;
 
@@ -46,7 +46,7 @@ static void note(const char *what)
 }
 
 /* --- cardboard ---------------------------------------------------------------------------------- */
-enum auth_answer auth_key_cached(struct auth *a, struct str token, struct auth_key **ret_key)
+enum auth_answer auth_cached(struct auth *a, struct str token, struct auth_principal **ret_key)
 {
     (void)a;
     assert_true(str_eq(token, STR_LIT("token")));
@@ -58,7 +58,8 @@ enum auth_answer auth_key_cached(struct auth *a, struct str token, struct auth_k
     return w.cached;
 }
 
-enum err auth_key_find(struct auth *a, struct str token, struct auth_key **ret_key, struct err_info *reterr)
+enum err auth_find(struct auth *a, struct str token, struct auth_principal **ret_key,
+                       struct err_info *reterr)
 {
     (void)a, (void)token;
     if (w.found)
@@ -68,7 +69,7 @@ enum err auth_key_find(struct auth *a, struct str token, struct auth_key **ret_k
     return OK;
 }
 
-void auth_key_unref(struct auth_key *k)
+void auth_principal_unref(struct auth_principal *k)
 {
     w.key_refs -= k != NULL;
 }

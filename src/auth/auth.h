@@ -1,0 +1,39 @@
+/* Who is asking, by the credential of a request: an API key, or a JWT (jwt.h) where it has three parts with
+ * points between them. The usual check costs one HMAC and a look into a bounded cache; what is not known is asked
+ * of the store. */
+#ifndef WW_AUTH_AUTH_H
+#define WW_AUTH_AUTH_H
+
+#include "auth/principal.h"
+#include "base/err.h"
+#include "base/str.h"
+
+struct store;
+
+enum { AUTH_SALT_MIN_BYTES = 16, AUTH_TOKEN_MAX_BYTES = 4096 };
+
+struct auth;
+
+/* `salt` is copied. `cache_max` tokens are remembered (also "unknown" answers, in a smaller part of their own, so
+ * that guessing can't push out the known). The store is borrowed and outlives the auth. Never fails. */
+struct auth *auth_new(struct store *store, struct str salt, size_t cache_max);
+void auth_free(struct auth *a); /* takes NULL */
+
+/* The token behind "Authorization: Bearer TOKEN" (RFC 6750, scheme case-insensitive); .p NULL where the value has
+ * another form, or the token is empty or longer than AUTH_TOKEN_MAX_BYTES. */
+struct str auth_bearer_token(struct str authorization);
+
+enum auth_answer { AUTH_KNOWN, AUTH_REFUSED, AUTH_ASK };
+/* What memory knows of this token: KNOWN: *ret_who is a new reference. REFUSED: remembered as bad (unknown, revoked,
+ * expired). ASK: call auth_find() off the loop. Any thread; short mutex. */
+enum auth_answer auth_cached(struct auth *a, struct str token, struct auth_principal **ret_who);
+/* Asks the store and remembers the answer. Blocks: for libuv's pool and the CLI. ERR_UNAUTHORIZED (one sentence for
+ * unknown, revoked and expired alike: an attacker learns nothing); ERR_FORBIDDEN: known, but its user is not active;
+ * ERR_STORE_DOWN: nothing is known. Compares in constant time. */
+MUST_CHECK enum err auth_find(struct auth *a, struct str token, struct auth_principal **ret_who,
+                              struct err_info *reterr);
+/* Forgets what is remembered if the store has changed since the last time, here or in another process, or has been
+ * silent for 30 seconds; blocks: for libuv's pool, twice a second, and after revoking a key. */
+void auth_refresh(struct auth *a);
+
+#endif
