@@ -1,5 +1,6 @@
 #include "api/api.h"
 
+#include "api/call.h"
 #include "base/json.h"
 #include "base/log.h"
 
@@ -7,15 +8,19 @@ enum { FORM_OVERHEAD_BYTES = 64 * 1024 };
 
 const struct http_route *api_routes(const struct api_program *program, size_t *ret_count)
 {
-    static struct http_route routes[8];
+    enum { OTHERS_MAX = 8, ENDPOINTS_MAX = 64 };
+    static struct http_route routes[OTHERS_MAX + ENDPOINTS_MAX];
     size_t n = 0;
     uint64_t execute_limit = program->module_bytes_max + program->input_bytes_max + FORM_OVERHEAD_BYTES;
-    routes[n++] = (struct http_route){HTTP_METHOD_POST, "/execute", execute_limit, api_execute_handler};
-    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health", 0, api_health_handler};
-    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health/live", 0, api_live_handler};
-    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health/ready", 0, api_ready_handler};
-    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/metrics", 0, api_metrics_handler};
-    WW_ASSERT(n <= LENGTH_OF(routes));
+    routes[n++] = (struct http_route){HTTP_METHOD_POST, "/execute", execute_limit, api_execute_handler, NULL};
+    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health", 0, api_health_handler, NULL};
+    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health/live", 0, api_live_handler, NULL};
+    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health/ready", 0, api_ready_handler, NULL};
+    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/metrics", 0, api_metrics_handler, NULL};
+    WW_ASSERT(n <= OTHERS_MAX && api_endpoint_count <= ENDPOINTS_MAX);
+    for (size_t i = 0; i < api_endpoint_count; i++)
+        routes[n++] = (struct http_route){api_endpoints[i].method, api_endpoints[i].path,
+                                          api_endpoints[i].body_limit, api_call_handler, &api_endpoints[i]};
     *ret_count = n;
     return routes;
 }

@@ -397,6 +397,11 @@ const char *http_request_id(const struct http_exchange *x)
     return x->request_id;
 }
 
+const void *http_route_data(const struct http_exchange *x)
+{
+    return x->route->data;
+}
+
 void *http_exchange_server_data(const struct http_exchange *x)
 {
     return x->server->config.data;

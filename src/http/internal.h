@@ -172,7 +172,5 @@ size_t http_reply_common(struct http_server *s, const struct http_exchange *x, c
                          struct http_field out[static HTTP_COMMON_FIELDS_MAX]);
 /* No control characters, and a name. */
 bool http_field_is_clean(const struct http_field *f);
-/* Whether a reply of this status has a body at all (RFC 9110 section 6.4.1). */
-bool http_status_has_body(int status);
 
 #endif

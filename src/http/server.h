@@ -61,6 +61,7 @@ struct http_route {
     const char *path;
     uint64_t body_limit;
     struct http_handler handler;
+    const void *data; /* for its handler: http_route_data() */
 };
 
 struct http_limits {
@@ -164,6 +165,8 @@ size_t http_peer_san_count(const struct http_exchange *x);
 const char *http_peer_san(const struct http_exchange *x, size_t index);
 /* 128 random bits in hexadecimal, made for this exchange: X-Request-Id of the reply, the log and the error. */
 const char *http_request_id(const struct http_exchange *x);
+/* That of the route which took the request. */
+const void *http_route_data(const struct http_exchange *x);
 void *http_exchange_server_data(const struct http_exchange *x);
 void *http_exchange_data(const struct http_exchange *x);
 void http_exchange_set_data(struct http_exchange *x, void *data);
@@ -185,5 +188,7 @@ void http_reply_take(struct http_exchange *x, int status, const struct http_fiel
                      char *body, size_t body_len);
 /* An error reply with config.error_body's body, `Retry-After` (seconds) where `retry_after` > 0. */
 void http_reply_error(struct http_exchange *x, const struct err_info *err, unsigned retry_after);
+/* Whether a reply of this status has a body at all (RFC 9110 section 6.4.1). */
+bool http_status_has_body(int status);
 
 #endif

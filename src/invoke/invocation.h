@@ -65,7 +65,7 @@ struct invoke_context {
     struct metrics *metrics;
     /* The server's ceilings, which are the defaults, too. */
     uint64_t timeout_ns, memory_bytes, stdout_bytes, stderr_bytes;
-    uint32_t live;                             /* invocations now */
+    uint32_t live;                             /* invocations, and calls of the API, now */
     void (*on_idle)(struct invoke_context *c); /* the last one has gone; may be NULL */
 };
 

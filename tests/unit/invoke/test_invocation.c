@@ -58,8 +58,7 @@ enum auth_answer auth_cached(struct auth *a, struct str token, struct auth_princ
     return w.cached;
 }
 
-enum err auth_find(struct auth *a, struct str token, struct auth_principal **ret_key,
-                       struct err_info *reterr)
+enum err auth_find(struct auth *a, struct str token, struct auth_principal **ret_key, struct err_info *reterr)
 {
     (void)a, (void)token;
     if (w.found)

@@ -1,0 +1,357 @@
+#include "api/call.h"
+
+#include <arpa/inet.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+
+enum { CALL_ARENA_BYTES = 512 * 1024, OUT_BYTES_MAX = 32 * 1024 * 1024 };
+
+const struct api_endpoint api_endpoints[] = {
+#define ENDPOINT(method, path, access, body_limit, fields, fn) \
+    {HTTP_METHOD_##method, path, API_##access, body_limit, fields, fn},
+#include "api/endpoints.def"
+#undef ENDPOINT
+};
+const size_t api_endpoint_count = LENGTH_OF(api_endpoints);
+
+enum stage { AT_ADDRESS_LIMIT, AT_BODY, AT_CREDENTIAL, AT_KEY_LIMIT, AT_WORK, AT_END };
+
+/* A call on its way; frees itself. On its loop's thread, but for the two functions on the pool. */
+struct way {
+    struct api_call call;
+    struct http_exchange *x; /* NULL: the client left */
+    struct api_context *api;
+    enum stage stage;
+    bool waits; /* for the pool, or for an answer about limits */
+    struct str token;
+    struct buf body;
+    struct limit_wait limit;
+    struct limit_state limit_state; /* told to the caller */
+    uv_work_t work;
+    enum err result;
+    struct err_info info;
+};
+
+static void go_on(struct way *w);
+
+/* --- the end ------------------------------------------------------------------------------------ */
+static void free_way(struct way *w)
+{
+    struct invoke_context *c = &w->api->invoke;
+    auth_principal_unref(w->call.who);
+    json_decref(w->call.body);
+    buf_done(&w->body);
+    buf_done(&w->call.out);
+    arena_done(&w->call.arena);
+    free(w);
+    if (--c->live == 0 && c->on_idle)
+        c->on_idle(c);
+}
+
+static void send_reply(struct way *w)
+{
+    struct api_call *call = &w->call;
+    struct http_field fields[API_CALL_FIELDS_MAX + LIMIT_FIELDS_MAX + 3];
+    struct limit_field limits[LIMIT_FIELDS_MAX];
+    size_t n = 0;
+    WW_ASSERT(w->result || !call->out.overflow);
+    if (w->result) {
+        metrics_add(&w->api->invoke.metrics->errors[w->result], 1);
+        buf_clear(&call->out);
+        api_put_error(&call->out, &w->info, call->request_id);
+        call->status = err_status(w->result);
+        call->content_type = "application/json";
+        if (w->result == ERR_UNAUTHORIZED)
+            fields[n++] = (struct http_field){STR_LIT("WWW-Authenticate"), STR_LIT("Bearer")};
+        else if (err_may_retry(w->result) && !w->limit_state.refused_by)
+            fields[n++] = (struct http_field){STR_LIT("Retry-After"), STR_LIT("1")};
+    }
+    if (http_status_has_body(call->status))
+        fields[n++] = (struct http_field){STR_LIT("Content-Type"), str_of(call->content_type)};
+    fields[n++] = (struct http_field){STR_LIT("Cache-Control"), STR_LIT("no-store")};
+    size_t limit_count = limit_fields(&w->limit_state, limits);
+    for (size_t i = 0; i < limit_count; i++)
+        fields[n++] = (struct http_field){str_of(limits[i].name), str_of(limits[i].value)};
+    for (size_t i = 0; i < call->field_count; i++)
+        fields[n++] = call->fields[i];
+    struct http_exchange *x = TAKE(w->x);
+    http_exchange_set_data(x, NULL);
+    size_t len;
+    char *body = buf_take(&call->out, &len);
+    http_reply_take(x, call->status, fields, n, body, len);
+}
+
+/* --- who asks ----------------------------------------------------------------------------------- */
+static enum err unauthorized(struct err_info *reterr)
+{
+    return err_set(
+        reterr, ERR_UNAUTHORIZED,
+        "the credential is missing, unknown, expired or revoked: send \"Authorization: Bearer KEY\"");
+}
+
+static enum err check_access(const struct api_call *call, struct err_info *reterr)
+{
+    const struct auth_principal *who = call->who;
+    enum api_access access = call->endpoint->access;
+    if (access == API_OPEN)
+        return OK;
+    if (!who)
+        return unauthorized(reterr);
+    if (access >= API_ACCOUNT && !who->user_id[0])
+        return err_set(reterr, ERR_FORBIDDEN,
+                       "this key belongs to no account: log in, or use a key of an account");
+    enum store_role least = access == API_ADMIN      ? STORE_ROLE_ADMIN
+                            : access == API_OPERATOR ? STORE_ROLE_OPERATOR
+                                                     : STORE_ROLE_USER;
+    if (who->role < least)
+        return err_set(reterr, ERR_FORBIDDEN, "this needs the role \"%s\"; the account has \"%s\"",
+                       store_role_name(least), store_role_name(who->role));
+    return OK;
+}
+
+static void work_credential(uv_work_t *work)
+{
+    struct way *w = CONTAINER_OF(work, struct way, work);
+    w->result = auth_find(w->api->invoke.auth, w->token, &w->call.who, &w->info);
+}
+
+/* --- the body ----------------------------------------------------------------------------------- */
+static bool is_word_of(struct str word, const char *words)
+{
+    struct str rest = str_of(words);
+    while (rest.len)
+        if (str_eq(str_split(&rest, ' '), word))
+            return true;
+    return false;
+}
+
+static enum err parse_body(struct way *w, struct err_info *reterr)
+{
+    struct api_call *call = &w->call;
+    const char *name;
+    json_t *value;
+    json_error_t error;
+    if (!w->body.len)
+        return OK;
+    call->body = json_loadb(w->body.p, w->body.len, JSON_REJECT_DUPLICATES, &error);
+    if (!call->body)
+        return err_set(reterr, ERR_BAD_REQUEST, "the body is not JSON: line %d, column %d: %s", error.line,
+                       error.column, error.text);
+    if (!json_is_object(call->body))
+        return err_set(reterr, ERR_BAD_REQUEST, "the body must be a JSON object");
+    json_object_foreach(
+        call->body, name,
+        value) if (!is_word_of(str_of(name),
+                               call->endpoint
+                                   ->fields)) return err_set(reterr, ERR_FIELD_INVALID,
+                                                             "the body has a field \"%.40s\"; known are: %s",
+                                                             name, call->endpoint->fields);
+    return OK;
+}
+
+/* --- the way ------------------------------------------------------------------------------------ */
+static void after_pool(uv_work_t *work, int status)
+{
+    struct way *w = CONTAINER_OF(work, struct way, work);
+    (void)status;
+    w->waits = false;
+    go_on(w);
+}
+
+static void to_pool(struct way *w, uv_work_cb fn)
+{
+    w->waits = true;
+    WW_ASSERT(uv_queue_work(&w->api->invoke.loop->uv, &w->work, fn, after_pool) == 0);
+}
+
+static void work_endpoint(uv_work_t *work)
+{
+    struct way *w = CONTAINER_OF(work, struct way, work);
+    w->result = w->call.endpoint->work(&w->call, &w->info);
+    if (!w->result && w->call.out.overflow)
+        w->result = err_set(&w->info, ERR_INTERNAL, "the answer is too large");
+}
+
+/* The answer about a limit is there. */
+static enum err take_limit(struct way *w)
+{
+    limit_give(w->api->invoke.limit, w->api->invoke.loop, &w->limit.ticket, false);
+    if (w->stage == AT_KEY_LIMIT || w->limit.answer == LIMIT_REFUSED)
+        w->limit_state = w->limit.state;
+    return w->limit.answer == LIMIT_REFUSED ? limit_refusal(&w->limit.state, &w->info) : OK;
+}
+
+static void on_limit(struct limit_wait *wait)
+{
+    struct way *w = CONTAINER_OF(wait, struct way, limit);
+    w->waits = false;
+    go_on(w);
+}
+
+static void ask_address_limit(struct way *w)
+{
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&address;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&address;
+    if (inet_pton(AF_INET, w->call.peer, &v4->sin_addr) == 1)
+        address.ss_family = AF_INET;
+    else if (inet_pton(AF_INET6, w->call.peer, &v6->sin6_addr) == 1)
+        address.ss_family = AF_INET6;
+    w->limit.ready = on_limit;
+    w->waits = limit_address(w->api->invoke.limit, w->api->invoke.loop, (struct sockaddr *)&address,
+                             &w->limit) == LIMIT_ASK;
+}
+
+static void ask_credential(struct way *w)
+{
+    if (!w->token.p)
+        return;
+    switch (auth_cached(w->api->invoke.auth, w->token, &w->call.who)) {
+    case AUTH_KNOWN: return;
+    case AUTH_REFUSED: w->result = unauthorized(&w->info); return;
+    case AUTH_ASK: to_pool(w, work_credential); return;
+    }
+}
+
+static void ask_key_limit(struct way *w)
+{
+    w->limit.ready = on_limit;
+    w->waits =
+        limit_key(w->api->invoke.limit, w->api->invoke.loop, str_of(w->call.who->id), &w->limit) == LIMIT_ASK;
+}
+
+/* Begins what the stage is for; true: it is done already. */
+static bool begin_stage(struct way *w)
+{
+    bool limits = w->api->invoke.limit != NULL;
+    switch (w->stage) {
+    case AT_ADDRESS_LIMIT:
+        if (limits)
+            ask_address_limit(w);
+        break;
+    case AT_BODY: http_body_resume(w->x); return false; /* on_end() goes on */
+    case AT_CREDENTIAL: ask_credential(w); break;
+    case AT_KEY_LIMIT:
+        if (limits && w->call.who)
+            ask_key_limit(w);
+        break;
+    case AT_WORK: to_pool(w, work_endpoint); break;
+    case AT_END: break;
+    }
+    return !w->waits;
+}
+
+static enum err end_stage(struct way *w)
+{
+    bool limits = w->api->invoke.limit != NULL;
+    if (w->result)
+        return w->result;
+    switch (w->stage) {
+    case AT_ADDRESS_LIMIT: return limits ? take_limit(w) : OK;
+    case AT_BODY: return parse_body(w, &w->info);
+    case AT_CREDENTIAL: return check_access(&w->call, &w->info);
+    case AT_KEY_LIMIT: return limits && w->call.who ? take_limit(w) : OK;
+    default: return OK;
+    }
+}
+
+/* What the stage waited for has come: ends it and begins the next ones. */
+static void go_on(struct way *w)
+{
+    do {
+        w->result = end_stage(w);
+        w->stage = w->result ? AT_END : w->stage + 1;
+        if (!w->x) {
+            free_way(w);
+            return;
+        }
+        if (w->stage == AT_END) {
+            send_reply(w);
+            free_way(w);
+            return;
+        }
+    } while (begin_stage(w));
+}
+
+/* --- the handler -------------------------------------------------------------------------------- */
+static const struct api_endpoint *endpoint_of(struct http_exchange *x)
+{
+    return http_route_data(x);
+}
+
+static bool takes_json(struct http_exchange *x)
+{
+    struct str type = http_field(x, "content-type");
+    return str_ieq(str_trim(str_split(&type, ';')), STR_LIT("application/json"));
+}
+
+static void on_head(struct http_exchange *x)
+{
+    struct way *w = xcalloc(1, sizeof *w);
+    struct api_call *call = &w->call;
+    w->x = x;
+    w->api = http_exchange_server_data(x);
+    w->api->invoke.live++;
+    http_exchange_set_data(x, w);
+    arena_init(&call->arena, CALL_ARENA_BYTES);
+    call->program = w->api->program;
+    call->endpoint = endpoint_of(x);
+    call->request_id = arena_copy(&call->arena, str_of(http_request_id(x))).p;
+    call->peer = arena_copy(&call->arena, str_of(http_peer(x))).p;
+    call->secure = http_is_secure(x);
+    call->query = arena_copy(&call->arena, http_query(x));
+    call->status = 200;
+    call->content_type = "application/json";
+    call->out = buf_make(OUT_BYTES_MAX);
+    struct str prefix = str_of(call->endpoint->path), path = http_path(x);
+    call->rest = STR_LIT("");
+    if (str_ends_with(prefix, STR_LIT("*")))
+        call->rest = arena_copy(&call->arena, str_make(path.p + prefix.len - 1, path.len - (prefix.len - 1)));
+    struct str token = auth_bearer_token(http_field(x, "authorization"));
+    bool broken_credential = !token.p && http_field(x, "authorization").p;
+    w->token = token.p ? arena_copy(&call->arena, token) : STR_NULL;
+    w->body = buf_make(call->endpoint->body_limit);
+    http_body_pause(x);
+    if (broken_credential)
+        w->result = unauthorized(&w->info);
+    else if (str_ends_with(prefix, STR_LIT("*")) && !call->rest.len)
+        w->result = err_set(&w->info, ERR_NOT_FOUND, "the address ends where an id is wanted");
+    if (w->result || begin_stage(w))
+        go_on(w);
+}
+
+static void on_body(struct http_exchange *x, struct str bytes)
+{
+    struct way *w = http_exchange_data(x);
+    if (!w)
+        return;
+    if (!w->body.len && !takes_json(x)) {
+        w->result = err_set(&w->info, ERR_UNSUPPORTED_TYPE, "the body must be application/json");
+        go_on(w);
+        return;
+    }
+    bool fits = buf_put_str(&w->body, bytes);
+    WW_ASSERT(fits); /* the server keeps the route's limit */
+}
+
+static void on_end(struct http_exchange *x)
+{
+    struct way *w = http_exchange_data(x);
+    if (w)
+        go_on(w);
+}
+
+static void on_gone(struct http_exchange *x)
+{
+    struct way *w = http_exchange_data(x);
+    if (!w)
+        return;
+    w->x = NULL;
+    if (!w->waits)
+        free_way(w);
+}
+
+const struct http_handler api_call_handler = {
+    .head = on_head, .body = on_body, .end = on_end, .gone = on_gone};

@@ -1,0 +1,98 @@
+/* A call of the JSON API: everything but executions. Here is what all such endpoints share, so that each is one
+ * function, `work`, that runs on libuv's pool, may block, reads the call and fills in the answer:
+ *
+ *     address limit -> body -> who asks -> may they? -> key limit -> work() on the pool -> reply
+ *
+ * An endpoint is a row of endpoints.def. A body is a JSON object with no fields but those of the row. Answers are JSON
+ * unless the endpoint says otherwise; errors look like everywhere: {"error":{"code","message","request_id"}}. */
+#ifndef WW_API_CALL_H
+#define WW_API_CALL_H
+
+#include <jansson.h>
+
+#include "api/api.h"
+#include "base/arena.h"
+
+/* Who may call. A credential that is sent is checked wherever it is sent. */
+enum api_access {
+    API_OPEN,       /* anybody */
+    API_CREDENTIAL, /* any good credential, a key of nobody, too */
+    API_ACCOUNT,    /* one that belongs to an account */
+    API_OPERATOR,   /* an account with this role or a higher one */
+    API_ADMIN
+};
+
+enum { API_CALL_FIELDS_MAX = 6, API_PAGE_DEFAULT = 50 };
+
+struct api_call;
+
+struct api_endpoint {
+    enum http_method method;
+    const char *path; /* a prefix where it ends in '*' */
+    enum api_access access;
+    uint64_t body_limit; /* bytes; 0: it takes no body */
+    const char *fields;  /* those that the body may have, with one blank between them */
+    /* On libuv's pool. On an error the answer is that error, whatever is in `out`. */
+    enum err (*work)(struct api_call *call, struct err_info *reterr);
+};
+
+struct api_call {
+    const struct api_program *program;
+    const struct api_endpoint *endpoint;
+    struct arena arena; /* freed with the call */
+    const char *request_id;
+    const char *peer;           /* the client's address */
+    bool secure;                /* the client came over TLS */
+    struct str rest;            /* of the path, behind an endpoint's prefix; never decoded, not empty there */
+    struct str query;           /* as sent */
+    struct auth_principal *who; /* NULL: an open endpoint, and no credential was sent */
+    json_t *body;               /* an object; NULL: the endpoint takes none, or none was sent */
+
+    /* the answer */
+    int status;               /* 200 */
+    const char *content_type; /* application/json */
+    struct buf out;
+    struct http_field fields[API_CALL_FIELDS_MAX];
+    size_t field_count;
+};
+
+/* Appends a field of the reply; `value` is copied into the call's arena, and cut where it has a control character. */
+void api_call_field(struct api_call *call, const char *name, struct str value);
+
+/* A field of the body. MISSING ones are refused where `wanted`, else *ret is untouched. All errors are FIELD_INVALID
+ * and name the field. Text is UTF-8 without NUL of `min` to `max` bytes; it lives as long as the call. */
+MUST_CHECK enum err api_call_text(struct api_call *call, const char *name, bool wanted, size_t min,
+                                  size_t max, struct str *ret, struct err_info *reterr);
+MUST_CHECK enum err api_call_number(struct api_call *call, const char *name, bool wanted, uint64_t min,
+                                    uint64_t max, uint64_t *ret, struct err_info *reterr);
+MUST_CHECK enum err api_call_bool(struct api_call *call, const char *name, bool wanted, bool *ret,
+                                  struct err_info *reterr);
+
+/* A parameter of the query, percent-decoded; .p NULL where it is absent. FIELD_INVALID: twice, or not well formed. */
+MUST_CHECK enum err api_call_query(struct api_call *call, const char *name, struct str *ret,
+                                   struct err_info *reterr);
+MUST_CHECK enum err api_call_query_number(struct api_call *call, const char *name, uint64_t min, uint64_t max,
+                                          uint64_t *ret, struct err_info *reterr);
+
+/* The page that is asked for by ?limit= (1 to STORE_PAGE_MAX) and ?cursor=. */
+MUST_CHECK enum err api_call_page(struct api_call *call, struct store_cursor *ret_cursor, size_t *ret_limit,
+                                  struct err_info *reterr);
+/* Appends `,"next_cursor":"..."`, or null where the page was not full. */
+void api_call_put_cursor(struct api_call *call, const struct store_cursor *cursor, bool full);
+
+/* Appends "name":value with a comma before it where one is needed. Times are RFC 3339 in UTC, null for 0. */
+void api_put_text(struct buf *out, const char *name, const char *value);
+void api_put_number(struct buf *out, const char *name, uint64_t value);
+void api_put_bool(struct buf *out, const char *name, bool value);
+void api_put_time(struct buf *out, const char *name, uint64_t wall_ns);
+
+#define ENDPOINT(method, path, access, body_limit, fields, fn) \
+    enum err fn(struct api_call *call, struct err_info *reterr);
+#include "api/endpoints.def"
+#undef ENDPOINT
+
+extern const struct api_endpoint api_endpoints[];
+extern const size_t api_endpoint_count;
+extern const struct http_handler api_call_handler;
+
+#endif
