@@ -62,7 +62,12 @@ static void fake_close(struct http_connection *c)
     fake_of(c)->closed = true;
 }
 
-static const struct http_stream_ops stream = {fake_send, fake_read, fake_shutdown, fake_close};
+static void fake_spoil(struct http_connection *c)
+{
+    (void)c;
+}
+
+static const struct http_stream_ops stream = {fake_send, fake_read, fake_shutdown, fake_spoil, fake_close};
 
 /* --- the handlers ---------------------------------------------------------------------------------- */
 

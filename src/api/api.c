@@ -13,6 +13,9 @@ const struct http_route *api_routes(const struct api_program *program, size_t *r
     size_t n = 0;
     uint64_t execute_limit = program->module_bytes_max + program->input_bytes_max + FORM_OVERHEAD_BYTES;
     routes[n++] = (struct http_route){HTTP_METHOD_POST, "/execute", execute_limit, api_execute_handler, NULL};
+    uint64_t stream_limit = program->module_bytes_max + program->stream_bytes_max + FORM_OVERHEAD_BYTES;
+    routes[n++] = (struct http_route){HTTP_METHOD_POST, "/execute/stream", stream_limit,
+                                      api_execute_stream_handler, NULL};
     routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health", 0, api_health_handler, NULL};
     routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health/live", 0, api_live_handler, NULL};
     routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health/ready", 0, api_ready_handler, NULL};
@@ -41,7 +44,7 @@ void api_error_body(struct http_exchange *x, const struct err_info *err, struct 
 {
     struct api_context *api = http_exchange_server_data(x);
     metrics_add(&api->invoke.metrics->errors[err->code], 1);
-    if (!str_eq(http_path(x), STR_LIT("/execute"))) {
+    if (!str_eq(http_path(x), STR_LIT("/execute")) && !str_eq(http_path(x), STR_LIT("/execute/stream"))) {
         api_put_error(body, err, http_request_id(x));
         return;
     }

@@ -25,6 +25,7 @@ struct api_program {
     uint64_t memory_bytes_max;
     uint64_t timeout_ns_max;
     uint64_t output_bytes_max;
+    uint64_t stream_bytes_max;
     uint64_t start_wall_ns;
     struct metrics *const *metrics;
     struct api_context *const *contexts;
@@ -41,6 +42,7 @@ void api_on_done(struct http_exchange *x, int status, uint64_t reply_bytes, uint
 
 /* --- the families ------------------------------------------------------------------------------- */
 extern const struct http_handler api_execute_handler;
+extern const struct http_handler api_execute_stream_handler;
 extern const struct http_handler api_live_handler;
 extern const struct http_handler api_ready_handler;
 extern const struct http_handler api_health_handler;

@@ -1,47 +1,14 @@
 /* POST /execute: a module and its input in a form, the output and the receipt back. */
 #include <jansson.h>
-#include <math.h>
-#include <openssl/evp.h>
 
-#include "api/api.h"
+#include "api/execute.h"
 #include "base/json.h"
-#include "http/multipart.h"
 
 enum { FIELD_BYTES_MAX = ARGS_BYTES_MAX };
 
-enum part {
-    PART_WASM,
-    PART_INPUT,
-    PART_ARGS,
-    PART_INVOKE,
-    PART_TIMEOUT_MS,
-    PART_MEMORY_BYTES,
-    PART_MAX_OUTPUT_BYTES,
-    PART_FUEL,
-    PART_SEED,
-    PART_OUTPUT,
-    PART_COUNT
-};
 static const char *const part_names[PART_COUNT] = {
     "wasm", "input", "args",  "invoke", "timeout_ms", "memory_bytes", "max_output_bytes",
     "fuel", "seed",  "output"};
-
-/* One request; lives in the invocation's arena. */
-struct execution {
-    struct http_exchange *x;
-    struct api_context *api;
-    struct multipart *form;
-    EVP_MD_CTX *hash;
-    unsigned seen; /* bit a part */
-    enum part part;
-    struct buf wasm;
-    struct buf field;
-    bool body_complete;
-    bool body_failed;
-    bool want_base64;
-    bool want_raw;
-    struct err_info form_error; /* told once it is known who asks */
-};
 
 /* --- the parts ---------------------------------------------------------------------------------- */
 static enum err part_begin(void *ctx, const struct multipart_part *part, struct err_info *reterr)
@@ -58,6 +25,10 @@ static enum err part_begin(void *ctx, const struct multipart_part *part, struct 
                        STR_FMT(str_make(part->name.p, MIN(part->name.len, (size_t)40))));
     if (ex->seen & 1U << p)
         return err_set(reterr, ERR_BAD_REQUEST, "the form has the part \"%s\" twice", part_names[p]);
+    if (ex->stream.wanted && ex->seen & 1U << PART_INPUT)
+        return err_set(reterr, ERR_BAD_REQUEST,
+                       "the form of a stream must end with the part \"input\"; \"%s\" stands behind it",
+                       part_names[p]);
     ex->seen |= 1U << p;
     ex->part = p;
     struct str name = part->filename;
@@ -79,6 +50,8 @@ static enum err part_data(void *ctx, struct str bytes, struct err_info *reterr)
         WW_ASSERT(EVP_DigestUpdate(ex->hash, bytes.p, bytes.len) == 1);
         return OK;
     case PART_INPUT:
+        if (ex->stream.wanted)
+            return execution_stream_input(inv, bytes, reterr);
         if (!buf_put_str(&inv->input, bytes))
             return err_set(reterr, ERR_INPUT_TOO_LARGE, "input: it has more than %llu bytes (MAX_INPUT_SIZE)",
                            (unsigned long long)inv->input.max);
@@ -142,6 +115,10 @@ static enum err part_end(void *ctx, struct err_info *reterr)
     uint64_t number = 0;
     enum err e = OK;
     switch (ex->part) {
+    case PART_INPUT:
+        if (ex->stream.wanted)
+            execution_stream_input_end(inv);
+        break;
     case PART_ARGS: e = take_args(inv, ex, reterr); break;
     case PART_INVOKE:
         inv->spec.entry = arena_copy(&inv->arena, text);
@@ -157,7 +134,8 @@ static enum err part_end(void *ctx, struct err_info *reterr)
         e = take_number(ex, WASM_PAGE_BYTES, program->memory_bytes_max, &limits->memory_bytes, reterr);
         break;
     case PART_MAX_OUTPUT_BYTES:
-        e = take_number(ex, 0, program->output_bytes_max, &limits->stdout_bytes, reterr);
+        e = take_number(ex, 0, ex->stream.wanted ? program->stream_bytes_max : program->output_bytes_max,
+                        &limits->stdout_bytes, reterr);
         limits->stderr_bytes = MIN(limits->stderr_bytes, limits->stdout_bytes);
         break;
     case PART_FUEL: e = take_number(ex, 1, INT64_MAX, &limits->fuel, reterr); break;
@@ -192,7 +170,7 @@ static enum err check_complete(struct invocation *inv, struct execution *ex, str
     WW_ASSERT(EVP_DigestFinal_ex(ex->hash, inv->sha, &len) == 1 && len == MODULE_SHA_BYTES);
     inv->wasm = buf_take(&ex->wasm, &inv->wasm_len);
     inv->spec.input = buf_str(&inv->input);
-    inv->spec.input_complete = true;
+    inv->spec.input_complete = !ex->stream.wanted || ex->stream.input_ended;
     if (!inv->spec.args_count) {
         inv->spec.args = STR_LIT("main.wasm\0");
         inv->spec.args_count = 1;
@@ -200,14 +178,14 @@ static enum err check_complete(struct invocation *inv, struct execution *ex, str
     return OK;
 }
 
-static enum step_result receive(struct invocation *inv)
+enum step_result execution_receive(struct invocation *inv)
 {
     struct execution *ex = inv->origin_data;
     if (ex->form_error.code) {
         inv->failure = ex->form_error;
         return STEP_FAIL;
     }
-    if (!ex->body_complete) {
+    if (!ex->body_complete && !(ex->stream.wanted && ex->seen & 1U << PART_INPUT)) {
         http_body_resume(ex->x); /* it was paused while the key was looked up */
         return STEP_WAIT;
     }
@@ -251,57 +229,53 @@ static void put_run(struct buf *out, struct invocation *inv, const struct execut
     buf_puts(out, "\"}\n");
 }
 
-enum { FIELDS_MAX = 2 + LIMIT_FIELDS_MAX };
-
-/* The fields of a reply: its type, one more, and how the key stands with its limits. */
-struct reply_fields {
-    struct http_field all[FIELDS_MAX];
-    size_t count;
-    struct limit_field limits[LIMIT_FIELDS_MAX];
-};
-
-static void add_field(struct reply_fields *f, struct str name, struct str value)
+void execution_add_field(struct execution_fields *f, struct str name, struct str value)
 {
     f->all[f->count++] = (struct http_field){name, value};
 }
 
-static void add_limits(struct reply_fields *f, const struct invocation *inv)
+void execution_add_limits(struct execution_fields *f, const struct invocation *inv)
 {
     size_t count = inv->limit_asked ? limit_fields(&inv->limit.state, f->limits) : 0;
     for (size_t i = 0; i < count; i++)
-        add_field(f, str_of(f->limits[i].name), str_of(f->limits[i].value));
+        execution_add_field(f, str_of(f->limits[i].name), str_of(f->limits[i].value));
 }
 
-static void reply_failure(struct http_exchange *x, struct invocation *inv)
+void execution_reply_failure(struct http_exchange *x, struct invocation *inv)
 {
     enum err code = inv->failure.code;
-    struct reply_fields f = {0};
+    struct execution_fields f = {0};
     struct buf body = buf_make(4096);
     buf_puts(&body, "{\"output\":\"\",\"error\":");
     json_put_string(&body, str_of(err_text(&inv->failure)));
     buf_printf(&body, ",\"code\":\"%s\",\"request_id\":\"%s\"}\n", err_code(code), inv->id);
-    add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/json"));
+    execution_add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/json"));
     if (code == ERR_UNAUTHORIZED)
-        add_field(&f, STR_LIT("WWW-Authenticate"), STR_LIT("Bearer"));
+        execution_add_field(&f, STR_LIT("WWW-Authenticate"), STR_LIT("Bearer"));
     else if (err_may_retry(code) && code != ERR_RATE_LIMITED) /* the limits know better */
-        add_field(&f, STR_LIT("Retry-After"), STR_LIT("1"));
-    add_limits(&f, inv);
+        execution_add_field(&f, STR_LIT("Retry-After"), STR_LIT("1"));
+    execution_add_limits(&f, inv);
     http_reply(x, err_status(code), f.all, f.count, buf_str(&body));
     buf_done(&body);
 }
 
-static void reply_raw(struct http_exchange *x, struct invocation *inv)
+/* A header is ASCII: what the guest chose to name its functions is not. */
+void execution_put_receipt_field(struct buf *out, const struct receipt *r)
 {
-    struct reply_fields f = {0};
-    struct buf receipt = buf_make(16 * 1024);
-    receipt_put_json(&receipt, &inv->receipt);
-    /* A header is ASCII: what the guest chose to name its functions is not. */
-    for (size_t i = 0; i < receipt.len; i++)
-        if ((unsigned char)receipt.p[i] >= 0x80 || (unsigned char)receipt.p[i] < 0x20)
-            receipt.p[i] = '?';
-    add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/octet-stream"));
-    add_field(&f, STR_LIT("WasmWiz-Receipt"), buf_str(&receipt));
-    add_limits(&f, inv);
+    receipt_put_json(out, r);
+    for (size_t i = 0; i < out->len; i++)
+        if ((unsigned char)out->p[i] >= 0x80 || (unsigned char)out->p[i] < 0x20)
+            out->p[i] = '?';
+}
+
+void execution_reply_raw(struct http_exchange *x, struct invocation *inv)
+{
+    struct execution_fields f = {0};
+    struct buf receipt = buf_make(RECEIPT_FIELD_MAX_BYTES);
+    execution_put_receipt_field(&receipt, &inv->receipt);
+    execution_add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/octet-stream"));
+    execution_add_field(&f, STR_LIT("WasmWiz-Receipt"), buf_str(&receipt));
+    execution_add_limits(&f, inv);
     size_t len;
     char *body = buf_take(&inv->output[0], &len);
     http_reply_take(x, cause_http_status(inv->receipt.cause), f.all, f.count, body, len);
@@ -310,14 +284,14 @@ static void reply_raw(struct http_exchange *x, struct invocation *inv)
 
 static void reply_run(struct http_exchange *x, struct invocation *inv, const struct execution *ex)
 {
-    struct reply_fields f = {0};
+    struct execution_fields f = {0};
     /* Worst case: every byte as \u00XX, and base64 besides. */
     struct buf body = buf_make(8 * (inv->output[0].len + inv->output[1].len) + 64 * 1024);
     buf_reserve(&body, inv->output[0].len + inv->output[1].len + 1024);
     put_run(&body, inv, ex);
     WW_ASSERT(!body.overflow);
-    add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/json"));
-    add_limits(&f, inv);
+    execution_add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/json"));
+    execution_add_limits(&f, inv);
     size_t len;
     char *bytes = buf_take(&body, &len);
     http_reply_take(x, cause_http_status(inv->receipt.cause), f.all, f.count, bytes, len);
@@ -329,14 +303,14 @@ static void reply(struct invocation *inv)
     struct http_exchange *x = TAKE(ex->x);
     http_exchange_set_data(x, NULL);
     if (inv->failure.code)
-        reply_failure(x, inv);
+        execution_reply_failure(x, inv);
     else if (ex->want_raw)
-        reply_raw(x, inv);
+        execution_reply_raw(x, inv);
     else
         reply_run(x, inv, ex);
 }
 
-static void released(struct invocation *inv)
+void execution_released(struct invocation *inv)
 {
     struct execution *ex = inv->origin_data;
     multipart_free(ex->form);
@@ -345,7 +319,8 @@ static void released(struct invocation *inv)
     buf_done(&ex->field);
 }
 
-static const struct invoke_origin origin = {.receive = receive, .reply = reply, .released = released};
+static const struct invoke_origin origin = {
+    .receive = execution_receive, .reply = reply, .released = execution_released};
 
 static EVP_MD *sha256;
 
@@ -356,18 +331,21 @@ __attribute__((constructor)) static void fetch_sha256(void)
 }
 
 /* --- the handler -------------------------------------------------------------------------------- */
-static void on_head(struct http_exchange *x)
+void execution_begin(struct http_exchange *x, const struct invoke_origin *from, bool streams)
 {
     static const struct multipart_ops form_ops = {part_begin, part_data, part_end};
     struct api_context *api = http_exchange_server_data(x);
-    struct invocation *inv = invocation_new(&api->invoke, &origin, NULL, http_request_id(x));
+    struct invocation *inv = invocation_new(&api->invoke, from, NULL, http_request_id(x));
     struct execution *ex = arena_alloc(&inv->arena, sizeof *ex);
     inv->origin_data = ex;
     ex->x = x;
     ex->api = api;
+    if (streams)
+        execution_stream_prepare(inv);
     ex->wasm = buf_make((size_t)api->program->module_bytes_max);
     ex->field = buf_make(FIELD_BYTES_MAX);
-    inv->input = buf_make((size_t)api->program->input_bytes_max);
+    if (!streams)
+        inv->input = buf_make((size_t)api->program->input_bytes_max);
     http_exchange_set_data(x, inv);
     inv->token = auth_bearer_token(http_field(x, "authorization"));
     if (inv->token.p)
@@ -382,7 +360,7 @@ static void on_head(struct http_exchange *x)
     invocation_enter(inv, INVOKE_STEP_authenticate);
 }
 
-static void on_body(struct http_exchange *x, struct str bytes)
+void execution_on_body(struct http_exchange *x, struct str bytes)
 {
     struct invocation *inv = http_exchange_data(x);
     struct err_info why = {0};
@@ -392,10 +370,12 @@ static void on_body(struct http_exchange *x, struct str bytes)
     if (multipart_feed(ex->form, bytes, &why)) {
         ex->body_failed = true;
         invocation_fail(inv, &why);
+    } else if (ex->stream.wanted) {
+        execution_stream_pace(inv);
     }
 }
 
-static void on_end(struct http_exchange *x)
+void execution_on_end(struct http_exchange *x)
 {
     struct invocation *inv = http_exchange_data(x);
     struct err_info why = {0};
@@ -408,10 +388,11 @@ static void on_end(struct http_exchange *x)
         return;
     }
     ex->body_complete = true;
-    invocation_resume(inv);
+    if (inv->step == INVOKE_STEP_receive) /* a stream is further on */
+        invocation_resume(inv);
 }
 
-static void on_gone(struct http_exchange *x)
+void execution_on_gone(struct http_exchange *x)
 {
     struct invocation *inv = http_exchange_data(x);
     if (!inv)
@@ -421,5 +402,10 @@ static void on_gone(struct http_exchange *x)
     invocation_abandon(inv);
 }
 
+static void on_head(struct http_exchange *x)
+{
+    execution_begin(x, &origin, false);
+}
+
 const struct http_handler api_execute_handler = {
-    .head = on_head, .body = on_body, .end = on_end, .gone = on_gone};
+    .head = on_head, .body = execution_on_body, .end = execution_on_end, .gone = execution_on_gone};

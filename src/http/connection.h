@@ -30,6 +30,8 @@ struct http_stream_ops {
     void (*read)(struct http_connection *c, bool on);
     /* Nothing more will be sent. */
     void (*shutdown)(struct http_connection *c);
+    /* Makes the close look like a fault to the client, which can't see otherwise that its reply is cut. */
+    void (*spoil)(struct http_connection *c);
     /* Ends it; the memory may be freed once the present call into the protocol has returned. */
     void (*close)(struct http_connection *c);
 };

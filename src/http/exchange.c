@@ -120,7 +120,7 @@ void http_exchange_finish(struct http_exchange *x)
 
 static void reply(struct http_exchange *x, const struct http_reply *r)
 {
-    WW_ASSERT(!x->replied && r->status >= 200 && r->status <= 599);
+    WW_ASSERT(!x->replied && !x->begun && r->status >= 200 && r->status <= 599);
     x->replied = true;
     x->told = false;
     x->paused = false;
@@ -181,6 +181,51 @@ void http_reply_error(struct http_exchange *x, const struct err_info *err, unsig
     reply_error(x, err, retry_after, NULL, false);
 }
 
+/* --- a reply in pieces ---------------------------------------------------------------------------- */
+
+void http_reply_begin(struct http_exchange *x, int status, const struct http_field *fields,
+                      size_t field_count)
+{
+    WW_ASSERT(x->told && !x->begun && x->route->handler.writable && http_status_has_body(status));
+    x->begun = true;
+    x->status = status;
+    x->transport->begin(
+        x,
+        &(struct http_reply){.status = status, .fields = fields, .field_count = field_count, .pieces = true});
+}
+
+bool http_reply_data(struct http_exchange *x, struct str bytes)
+{
+    WW_ASSERT(x->told && x->begun);
+    return !bytes.len || x->method == HTTP_METHOD_HEAD || x->transport->data(x, bytes);
+}
+
+static void end_pieces(struct http_exchange *x)
+{
+    WW_ASSERT(x->told && x->begun);
+    x->told = false;
+    x->replied = true;
+    x->paused = false;
+}
+
+void http_reply_end(struct http_exchange *x, const struct http_field *trailers, size_t trailer_count)
+{
+    end_pieces(x);
+    x->transport->end(x, trailers, trailer_count);
+}
+
+void http_reply_abort(struct http_exchange *x)
+{
+    end_pieces(x);
+    x->transport->abort(x);
+}
+
+void http_exchange_writable(struct http_exchange *x)
+{
+    WW_ASSERT(x->told && x->begun);
+    x->route->handler.writable(x);
+}
+
 void http_exchange_refuse(struct http_exchange *x, const struct err_info *err, bool close)
 {
     reply_error(x, err, 0, NULL, close);
@@ -189,6 +234,11 @@ void http_exchange_refuse(struct http_exchange *x, const struct err_info *err, b
 void http_exchange_fail(struct http_exchange *x, const struct err_info *err)
 {
     tell_gone(x);
+    if (x->begun) { /* it is too late to say why */
+        x->replied = true;
+        x->transport->abort(x);
+        return;
+    }
     http_exchange_refuse(x, err, true);
 }
 

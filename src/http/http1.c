@@ -5,9 +5,11 @@ enum {
     DISCARD_MAX_BYTES =
         64 * 1024, /* what may be left of a body after an early reply, to keep the connection */
     LINGER_MAX_BYTES = 256 * 1024,
-    FRAMING_FREE_BYTES = 16 * 1024, /* chunk sizes, extensions and trailers: this much, */
-    FRAMING_PER_BYTE = 8,           /* and this much more for each byte of the body */
-    JOIN_MAX_BYTES = 8 * 1024,      /* a body up to here is copied behind its head */
+    FRAMING_FREE_BYTES = 16 * 1024,  /* chunk sizes, extensions and trailers: this much, */
+    FRAMING_PER_BYTE = 8,            /* and this much more for each byte of the body */
+    JOIN_MAX_BYTES = 8 * 1024,       /* a body up to here is copied behind its head */
+    PIECE_MAX_BYTES = 128 * 1024,    /* of a reply in pieces: a chunk, */
+    WAITING_MAX_BYTES = 1024 * 1024, /* and what a handler may give while the socket is busy */
 };
 #define LINGER_NS (2 * NS_PER_S)
 #define DRAIN_IDLE_NS NS_PER_S
@@ -41,6 +43,7 @@ static void close_now(struct http1 *c)
     if (x)
         http_exchange_finish(x);
     buf_done(&c->stash);
+    buf_done(&c->waiting);
     http_connection_close(c->conn);
 }
 
@@ -136,6 +139,125 @@ static void http1_reply(struct http_exchange *x, const struct http_reply *r)
     settle(c);
 }
 
+/* --- a reply in pieces -------------------------------------------------------------------------- */
+
+/* Closes in the next turn: the handler, which is on the stack, must not be told now that the client is gone. */
+static void close_soon(struct http1 *c)
+{
+    c->send_failed = true;
+    if (list_is_empty(&c->conn->ready_link))
+        http_server_ready(c->server, &c->conn->ready_link);
+}
+
+/* Sends `bytes`, or keeps them while the socket is busy. False: not all is out. */
+static bool send_piece(struct http1 *c, struct str bytes)
+{
+    if (c->send_failed)
+        return false;
+    if (c->writing) {
+        if (!buf_put_str(&c->waiting, bytes))
+            close_soon(c);
+        return false;
+    }
+    switch (c->conn->stream->send(c->conn, bytes, STR_NULL, NULL)) {
+    case HTTP_SENT_ALL: return true;
+    case HTTP_SENT_LATER:
+        c->writing = true;
+        c->write_since_ns = now_ns(c);
+        c->write_bytes = bytes.len;
+        return false;
+    default: close_soon(c); return false;
+    }
+}
+
+/* The same for what is in server->output, which is a part of the reply. */
+static bool send_output(struct http1 *c)
+{
+    WW_ASSERT(!c->server->output.overflow);
+    c->x->reply_bytes += c->server->output.len;
+    return send_piece(c, buf_str(&c->server->output));
+}
+
+/* Sends what was kept. False: the socket is busy again. */
+static bool send_waiting(struct http1 *c)
+{
+    struct buf waiting = c->waiting;
+    c->waiting = buf_make(waiting.max);
+    bool out = !waiting.len || send_piece(c, buf_str(&waiting));
+    buf_done(&waiting);
+    return out;
+}
+
+static void http1_begin(struct http_exchange *x, const struct http_reply *r)
+{
+    struct http1 *c = x->carrier;
+    c->pieces = true;
+    c->chunks = c->parser.http_minor > 0;
+    c->pieces_keep =
+        c->chunks && x->keep_alive && !c->server->draining && (c->state == HTTP1_COMPLETE || can_discard(c));
+    http_reply_head(c->server, x, r,
+                    !c->chunks       ? HTTP_PERSIST_UNFRAMED
+                    : c->pieces_keep ? HTTP_PERSIST_SILENT
+                                     : HTTP_PERSIST_CLOSE);
+    send_output(c);
+    settle(c);
+}
+
+static bool http1_data(struct http_exchange *x, struct str bytes)
+{
+    struct http1 *c = x->carrier;
+    struct buf *out = &c->server->output;
+    bool all_out = true;
+    while (bytes.len) {
+        struct str piece = str_make(bytes.p, MIN(bytes.len, (size_t)PIECE_MAX_BYTES));
+        buf_clear(out);
+        if (c->chunks)
+            buf_printf(out, "%zx\r\n", piece.len);
+        buf_put_str(out, piece);
+        if (c->chunks)
+            buf_put_str(out, STR_LIT("\r\n"));
+        all_out = send_output(c);
+        bytes = str_make(bytes.p + piece.len, bytes.len - piece.len);
+    }
+    settle(c);
+    return all_out;
+}
+
+/* The last bytes are in server->output. */
+static void end_pieces(struct http1 *c, bool keep)
+{
+    c->pieces = false;
+    c->close_after_reply = !keep;
+    if (!keep && c->state != HTTP1_COMPLETE) {
+        c->unread_body = true;
+        set_state(c, HTTP1_LINGER);
+    }
+    if (send_output(c))
+        reply_is_out(c);
+    settle(c);
+}
+
+static void http1_end(struct http_exchange *x, const struct http_field *trailers, size_t count)
+{
+    struct http1 *c = x->carrier;
+    struct buf *out = &c->server->output;
+    bool whole = c->state == HTTP1_COMPLETE;
+    buf_clear(out);
+    if (c->chunks)
+        http_reply_last_chunk(out, trailers, count);
+    end_pieces(c, c->pieces_keep && !c->end_of_input && (whole || can_discard(c)));
+}
+
+/* Without the last chunk the client knows. Where only the close would end the body it can't, unless it is a reset. */
+static void http1_abort(struct http_exchange *x)
+{
+    struct http1 *c = x->carrier;
+    c->pieces = false;
+    if (!c->chunks)
+        c->conn->stream->spoil(c->conn);
+    close_soon(c);
+}
+
 static void http1_resume(struct http_exchange *x)
 {
     struct http1 *c = x->carrier;
@@ -145,7 +267,12 @@ static void http1_resume(struct http_exchange *x)
     settle(c);
 }
 
-static const struct http_transport transport = {.reply = http1_reply, .resume = http1_resume};
+static const struct http_transport transport = {.reply = http1_reply,
+                                                .begin = http1_begin,
+                                                .data = http1_data,
+                                                .end = http1_end,
+                                                .abort = http1_abort,
+                                                .resume = http1_resume};
 
 /* --- the request -------------------------------------------------------------------------------- */
 
@@ -365,6 +492,10 @@ static void http1_feed(struct http_connection *conn, struct str bytes)
 static void http1_proceed(struct http_connection *conn)
 {
     struct http1 *c = http1_of(conn);
+    if (c->send_failed) {
+        close_now(c);
+        return;
+    }
     struct buf stash = c->stash;
     c->stash = buf_make(stash.max); /* closing the connection must not free what the handler looks at */
     /* A parser that was paused within a body is run even without bytes, but llhttp takes a NULL for the
@@ -398,7 +529,14 @@ static void http1_broken(struct http_connection *conn)
 static void http1_flushed(struct http_connection *conn)
 {
     struct http1 *c = http1_of(conn);
-    if (c->writing)
+    if (!c->writing)
+        return;
+    c->writing = false;
+    if (!send_waiting(c))
+        ; /* not yet */
+    else if (c->pieces)
+        http_exchange_writable(c->x);
+    else
         reply_is_out(c);
     settle(c);
 }
@@ -469,6 +607,7 @@ static void http1_free(struct http_connection *conn)
 {
     struct http1 *c = http1_of(conn);
     buf_done(&c->stash);
+    buf_done(&c->waiting);
     free(c);
 }
 
@@ -494,6 +633,7 @@ void http1_open(struct http_connection *conn)
     c->server = conn->server;
     c->reading = true;
     c->stash = buf_make(STASH_MAX_BYTES + HTTP_INPUT_BYTES);
+    c->waiting = buf_make(WAITING_MAX_BYTES);
     llhttp_init(&c->parser, HTTP_REQUEST, &http1_settings);
     c->parser.data = c;
     set_state(c, HTTP1_IDLE);

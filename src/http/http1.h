@@ -31,7 +31,11 @@ struct http1 {
     bool parser_paused; /* llhttp has more to say even without more bytes */
     bool message_done;
     bool chunked;
-    bool writing; /* a reply waits for the socket */
+    bool writing;     /* a reply waits for the socket */
+    bool pieces;      /* the reply comes in pieces, */
+    bool chunks;      /* as chunks; else it ends with the connection */
+    bool pieces_keep; /* the connection may stay after it */
+    bool send_failed; /* the socket takes no more; closed in the next turn */
     bool close_after_reply;
     bool unread_body; /* the last reply went out before its request was complete */
     bool shut;        /* nothing more will be sent */
@@ -53,6 +57,7 @@ struct http1 {
     bool field_open;          /* a field was begun and is not complete */
     llhttp_t parser;
     struct buf stash;
+    struct buf waiting; /* pieces of the reply, while the socket is busy */
 };
 
 /* --- http1_head.c ------------------------------------------------------------------------------- */

@@ -398,9 +398,15 @@ static void http2_proceed(struct http_connection *c)
     struct http2 *h = http2_of(c);
     /* A handler may end only its own stream here, and no stream leaves the list before flush(). */
     h->feeding = true;
+    h->any_drained = false;
     LIST_EACH(link, &h->streams)
     {
         struct http2_stream *s = LIST_ENTRY(link, struct http2_stream, link);
+        if (s->drained) {
+            s->drained = false;
+            if (s->x->told)
+                http_exchange_writable(s->x);
+        }
         if (s->resumed) {
             go_on(s);
         } else if (s->head_done && !s->started && h->queued_bytes <= HTTP2_REPLIES_FULL_BYTES) {
@@ -513,7 +519,7 @@ static void settle(struct http2 *h)
     }
     if (h->state == HTTP2_CLOSED)
         return;
-    if (h->waiting_count && h->queued_bytes <= HTTP2_REPLIES_FULL_BYTES)
+    if (h->any_drained || (h->waiting_count && h->queued_bytes <= HTTP2_REPLIES_FULL_BYTES))
         http2_touch(h);
     bool read = h->state == HTTP2_LINGER || !h->writing ||
                 nghttp2_session_get_outbound_queue_size(h->session) < FRAMES_WAITING_MAX;

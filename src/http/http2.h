@@ -48,6 +48,7 @@ struct http2 {
     bool reading;
     bool draining, last_goaway;
     bool streams_ended; /* what nghttp2 still knows of them is gone */
+    bool any_drained;   /* of the streams */
     bool doomed;
     uint32_t doom; /* the error code to end the connection with */
     const char *doom_reason;
@@ -93,6 +94,10 @@ struct http2_stream {
 
     char *body; /* of the reply; owned */
     size_t body_len, body_sent;
+    size_t body_capacity;    /* of a reply in pieces */
+    bool more_comes;         /* there will be more pieces */
+    struct buf trailers;     /* "name:value\n" each */
+    bool drained;            /* all pieces are sent, and the handler is to be told */
     uint64_t write_since_ns; /* when the reply last got on; 0: there is none */
     uint64_t cut_ns; /* the reply is out and the request is not complete: when to end that; 0: no such */
 };

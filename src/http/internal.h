@@ -38,11 +38,17 @@ struct http_reply {
     struct str body;
     char *owned; /* the malloc'ed memory of `body`, handed over; NULL: `body` is lent */
     bool close;  /* the connection can't be used for another request */
+    bool pieces; /* `body` is empty, and comes piece by piece */
 };
 
 struct http_transport {
     /* Sends the final reply; the exchange may be gone when it returns. */
     void (*reply)(struct http_exchange *x, const struct http_reply *r);
+    /* A reply in pieces: as http_reply_begin() and so on, but none of them tells gone(). */
+    void (*begin)(struct http_exchange *x, const struct http_reply *r);
+    bool (*data)(struct http_exchange *x, struct str bytes);
+    void (*end)(struct http_exchange *x, const struct http_field *trailers, size_t count);
+    void (*abort)(struct http_exchange *x);
     /* Pausing needs no call: the transport looks at `paused` after each call of a handler. */
     void (*resume)(struct http_exchange *x);
 };
@@ -62,8 +68,9 @@ struct http_exchange {
 
     bool has_method;
     enum http_method method;
-    bool told; /* head() was called, and neither http_reply() nor gone() since */
-    bool replied;
+    bool told;    /* head() was called, and neither http_reply() nor gone() since */
+    bool begun;   /* a reply in pieces is on its way */
+    bool replied; /* the reply, the last piece too, is with the transport */
     bool paused;
     bool keep_alive;
     bool old_client;      /* HTTP/1.0: must be told that the connection stays */
@@ -147,6 +154,8 @@ struct http_exchange *http_exchange_get(struct http_connection *conn, const stru
 void http_exchange_start(struct http_exchange *x);
 void http_exchange_body(struct http_exchange *x, struct str bytes);
 void http_exchange_end(struct http_exchange *x);
+/* All that was given of a reply in pieces is out. */
+void http_exchange_writable(struct http_exchange *x);
 /* The server itself answers with an error, and closes the connection where `close`. */
 void http_exchange_refuse(struct http_exchange *x, const struct err_info *err, bool close);
 /* The same in the midst of a body: the handler is told gone() first. Closes. */
@@ -161,10 +170,17 @@ static inline struct str http_exchange_str(const struct http_exchange *x, struct
 }
 
 /* --- reply.c ------------------------------------------------------------------------------------ */
-enum http_persistence { HTTP_PERSIST_SILENT, HTTP_PERSIST_KEEP_ALIVE, HTTP_PERSIST_CLOSE };
+enum http_persistence {
+    HTTP_PERSIST_SILENT,
+    HTTP_PERSIST_KEEP_ALIVE,
+    HTTP_PERSIST_CLOSE,
+    HTTP_PERSIST_UNFRAMED, /* the body of a reply in pieces ends where the connection does */
+};
 /* Puts the HTTP/1 head of `r` into s->output, over what was there. */
 void http_reply_head(struct http_server *s, const struct http_exchange *x, const struct http_reply *r,
                      enum http_persistence persistence);
+/* Appends the chunk that ends a body, with its trailer section (RFC 9112 section 7.1). */
+void http_reply_last_chunk(struct buf *out, const struct http_field *trailers, size_t count);
 /* The fields that every reply has, X-Request-Id the last; returns how many. The values live as long as `x` and
  * until the next reply. */
 enum { HTTP_COMMON_FIELDS_MAX = 8 };

@@ -172,15 +172,26 @@ void http_reply_head(struct http_server *s, const struct http_exchange *x, const
     buf_append(out, "\r\n", 2);
     for (size_t i = 0; i < r->field_count; i++)
         put_field(out, r->fields[i].name, r->fields[i].value);
-    if (http_status_has_body(r->status)) {
+    if (r->pieces) {
+        if (persistence != HTTP_PERSIST_UNFRAMED)
+            buf_put_str(out, STR_LIT("Transfer-Encoding: chunked\r\n"));
+    } else if (http_status_has_body(r->status)) {
         buf_put_str(out, STR_LIT("Content-Length: "));
         buf_put_u64(out, r->body.len);
         buf_append(out, "\r\n", 2);
     }
-    if (persistence == HTTP_PERSIST_CLOSE)
+    if (persistence == HTTP_PERSIST_CLOSE || persistence == HTTP_PERSIST_UNFRAMED)
         buf_put_str(out, STR_LIT("Connection: close\r\n"));
     else if (persistence == HTTP_PERSIST_KEEP_ALIVE)
         buf_put_str(out, STR_LIT("Connection: keep-alive\r\n"));
     buf_append(out, "\r\n", 2);
     WW_ASSERT(!out->overflow);
+}
+
+void http_reply_last_chunk(struct buf *out, const struct http_field *trailers, size_t count)
+{
+    buf_put_str(out, STR_LIT("0\r\n"));
+    for (size_t i = 0; i < count; i++)
+        put_field(out, trailers[i].name, trailers[i].value);
+    buf_append(out, "\r\n", 2);
 }

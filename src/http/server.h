@@ -10,7 +10,7 @@
  *     http_reply()      at any time after head(): the exchange now belongs to the server again
  *  or handler->gone()   the client left, or broke the protocol, before there was a reply
  *
- * Exactly one of http_reply() and gone() ends an exchange; after it (in gone(): when it returns) the
+ * Exactly one of http_reply() (or what ends one in pieces) and gone() ends an exchange; after it (in gone(): when it returns) the
  * pointer is dead for the handler. Whether a reply got through is told to on_done(). A reply sent before
  * the body is complete makes the server discard what is left of it, within a bound, or close the
  * connection. The server owns all memory of the exchange; `struct str` values of the request live until
@@ -52,6 +52,8 @@ struct http_handler {
                  struct str bytes);        /* NULL: a body is refused with 413 when not empty */
     void (*end)(struct http_exchange *x);  /* NULL: nothing to do */
     void (*gone)(struct http_exchange *x); /* NULL: nothing to free */
+    void (*writable)(
+        struct http_exchange *x); /* what http_reply_data() kept is out; NULL: replies are whole */
 };
 
 /* A route: exact `path`, or a prefix where the path ends in '*'. `body_limit` in bytes; a larger
@@ -188,6 +190,18 @@ void http_reply_take(struct http_exchange *x, int status, const struct http_fiel
                      char *body, size_t body_len);
 /* An error reply with config.error_body's body, `Retry-After` (seconds) where `retry_after` > 0. */
 void http_reply_error(struct http_exchange *x, const struct err_info *err, unsigned retry_after);
+
+/* A reply whose body comes in pieces, as a guest writes it. gone() may still come, until the end or the abort; bytes of
+ * the request's body go on coming, too. HTTP/1.1 gets chunks, HTTP/2 DATA frames, HTTP/1.0 a connection that closes. */
+void http_reply_begin(struct http_exchange *x, int status, const struct http_field *fields,
+                      size_t field_count);
+/* More of the body. False: the client has not taken all of it yet, and handler->writable() will tell when it has. What
+ * is given before that is kept too, so what a handler gives at once is what it costs. */
+bool http_reply_data(struct http_exchange *x, struct str bytes);
+/* Ends it, with trailer fields where the protocol version has them; the exchange belongs to the server again. */
+void http_reply_end(struct http_exchange *x, const struct http_field *trailers, size_t trailer_count);
+/* Ends it in a way that shows the client that the body is not complete. */
+void http_reply_abort(struct http_exchange *x);
 /* Whether a reply of this status has a body at all (RFC 9110 section 6.4.1). */
 bool http_status_has_body(int status);
 

@@ -128,6 +128,15 @@ static void socket_shutdown(struct http_connection *c)
     uv_shutdown(&s->shutdown, stream_of(s), on_shutdown);
 }
 
+/* With no time to linger, close() sends RST. */
+static void socket_spoil(struct http_connection *c)
+{
+    uv_os_fd_t fd;
+    const struct linger none = {.l_onoff = 1, .l_linger = 0};
+    if (uv_fileno((uv_handle_t *)&socket_of(c)->tcp, &fd) == 0)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
     struct http_socket *s = handle->data;
@@ -146,6 +155,7 @@ static const struct http_stream_ops tcp_ops = {
     .send = socket_send,
     .read = socket_read,
     .shutdown = socket_shutdown,
+    .spoil = socket_spoil,
     .close = socket_close,
 };
 

@@ -300,6 +300,14 @@ static void tls_shutdown(struct http_connection *c)
     t->below->shutdown(c);
 }
 
+/* An end without close_notify is what the client can see (RFC 8446 section 6.1). */
+static void tls_spoil(struct http_connection *c)
+{
+    struct http_tls_session *t = c->tls;
+    t->broken = true;
+    t->below->spoil(c);
+}
+
 static void tls_close(struct http_connection *c)
 {
     if (!c->tls->rest.len)
@@ -311,6 +319,7 @@ static const struct http_stream_ops tls_ops = {
     .send = tls_send,
     .read = tls_read,
     .shutdown = tls_shutdown,
+    .spoil = tls_spoil,
     .close = tls_close,
 };
 

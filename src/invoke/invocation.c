@@ -170,7 +170,7 @@ static void on_run_done(void *ctx, const struct exec_outcome *outcome)
         inv->ran = true;
         inv->report = *outcome->report;
         fill_receipt(inv, outcome);
-    } else {
+    } else if (!inv->failure.code) {
         err_set(&inv->failure, ERR_BUSY, "%s", outcome->report->text);
     }
     invocation_resume(inv);
@@ -193,8 +193,13 @@ static enum step_result step_run(struct invocation *inv)
                                         .fuel = m->fuel};
     inv->output[0] = buf_make((size_t)inv->spec.limits.stdout_bytes);
     inv->output[1] = buf_make((size_t)inv->spec.limits.stderr_bytes);
-    return exec_start(inv->context->exec, &inv->spec, &ops, inv, &inv->exec, &inv->failure) ? STEP_FAIL
-                                                                                            : STEP_WAIT;
+    if (exec_start(inv->context->exec, &inv->spec, &ops, inv, &inv->exec, &inv->failure))
+        return STEP_FAIL;
+    if (inv->holds_output)
+        exec_run_hold_output(inv->exec);
+    if (inv->origin->started)
+        inv->origin->started(inv);
+    return STEP_WAIT;
 }
 
 /* --- reply, meter ------------------------------------------------------------------------------- */
@@ -310,10 +315,17 @@ void invocation_resume(struct invocation *inv)
 
 void invocation_fail(struct invocation *inv, const struct err_info *why)
 {
-    WW_ASSERT(inv->step == INVOKE_STEP_receive); /* before, libuv's pool may hold it */
+    WW_ASSERT(inv->step >= INVOKE_STEP_receive); /* before, libuv's pool may hold it */
     if (!inv->failure.code)
         inv->failure = *why;
-    inv->failed_outside = inv->resumed = true;
+    inv->failed_outside = true;
+    if (inv->exec) {
+        exec_run_cancel(inv->exec);
+        return;
+    }
+    if (inv->step != INVOKE_STEP_receive)
+        return; /* it goes on when what it waits for has come */
+    inv->resumed = true;
     if (inv->in_loop)
         return;
     inv->step = INVOKE_STEP_reply;

@@ -46,6 +46,8 @@ struct invoke_origin {
     enum step_result (*receive)(struct invocation *inv);
     /* Bytes of the guest's output; NULL: they are collected in inv->output. */
     void (*output)(struct invocation *inv, int fd, struct str bytes);
+    /* The run is with the executor: exec_run_stdin(inv->exec) may be called; may be NULL. */
+    void (*started)(struct invocation *inv);
     /* The guest takes more stdin; NULL where inv->input is all. */
     void (*stdin_room)(struct invocation *inv, size_t bytes);
     /* Takes the outcome: inv->failure.code is set and nothing ran, or inv->receipt is filled. Not called for an invocation whose
@@ -106,6 +108,7 @@ struct invocation {
 
     /* run */
     struct exec_run *exec;
+    bool holds_output;    /* the origin says what was taken in: exec_run_credit_output() */
     struct buf output[2]; /* stdout, stderr */
     bool ran;
     struct receipt receipt;
@@ -122,7 +125,8 @@ struct invocation *invocation_new(struct invoke_context *context, const struct i
 void invocation_enter(struct invocation *inv, enum invoke_step step);
 /* What the invocation waits for has come. */
 void invocation_resume(struct invocation *inv);
-/* Fails it from outside while it receives, e.g. for a broken body: replies, meters, frees. */
+/* Fails it from outside, once it receives, e.g. for a broken body: what runs is cancelled; then it replies, meters and
+ * frees itself, perhaps before this returns. */
 void invocation_fail(struct invocation *inv, const struct err_info *why);
 /* The client is gone: cancels what runs. The invocation ends by itself, without a reply. */
 void invocation_abandon(struct invocation *inv);

@@ -213,6 +213,7 @@ static void fill_program(struct server *s)
     s->program.memory_bytes_max = set->memory_limit;
     s->program.timeout_ns_max = set->execution_timeout;
     s->program.output_bytes_max = set->max_output;
+    s->program.stream_bytes_max = set->max_stream;
     s->program.start_wall_ns = clock_wall_ns();
     s->program.metrics = s->metrics;
     s->program.contexts = s->contexts;
