@@ -71,10 +71,42 @@ static void end_of(struct http_exchange *x)
     ended++;
 }
 
+/* A reply in pieces: begun, gone on with, ended or aborted; all at once where the path is not for later. */
+static void answer_in_pieces(struct http_exchange *x)
+{
+    static const struct http_field trailer = {STR_LIT("X-Some"), STR_LIT("thing")};
+    static char large[20000];
+    static unsigned turns;
+    struct str path = http_path(x);
+    if (!x->begun) {
+        http_reply_begin(x, 200, NULL, 0);
+        http_reply_data(x, path);
+        if (str_starts_with(path, STR_LIT("/l")))
+            return;
+    } else if (turns++ % 3) {
+        http_reply_data(x, str_make(large, sizeof large));
+        return;
+    }
+    end_of(x);
+    if (str_ends_with(path, STR_LIT("!+")))
+        http_reply_abort(x);
+    else
+        http_reply_end(x, &trailer, str_ends_with(path, STR_LIT(".+")));
+}
+
+static void on_writable(struct http_exchange *x)
+{
+    WW_ASSERT(http_exchange_data(x) == &told && x->begun);
+}
+
 static void answer(struct http_exchange *x)
 {
     static char large[20000];
     struct str path = http_path(x);
+    if (str_ends_with(path, STR_LIT("+"))) {
+        answer_in_pieces(x);
+        return;
+    }
     struct http_field field = {STR_LIT("X-Some"), STR_LIT("thing")};
     end_of(x);
     if (str_ends_with(path, STR_LIT("l")))
@@ -128,13 +160,13 @@ static void on_done(struct http_exchange *x, int status, uint64_t reply_bytes, u
     done++;
 }
 
-#define HANDLER                                                          \
-    {                                                                    \
-        .head = on_head, .body = on_body, .end = on_end, .gone = on_gone \
+#define HANDLER                                                                                   \
+    {                                                                                             \
+        .head = on_head, .body = on_body, .end = on_end, .gone = on_gone, .writable = on_writable \
     }
-static const struct http_route routes[] = {{HTTP_METHOD_GET, "/*", 100, HANDLER},
-                                           {HTTP_METHOD_POST, "/*", 300000, HANDLER},
-                                           {HTTP_METHOD_PUT, "/only-put", 100, HANDLER}};
+static const struct http_route routes[] = {{HTTP_METHOD_GET, "/*", 100, HANDLER, NULL},
+                                           {HTTP_METHOD_POST, "/*", 300000, HANDLER, NULL},
+                                           {HTTP_METHOD_PUT, "/only-put", 100, HANDLER, NULL}};
 
 static struct http_server *the_server(void)
 {

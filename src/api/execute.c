@@ -115,10 +115,6 @@ static enum err part_end(void *ctx, struct err_info *reterr)
     uint64_t number = 0;
     enum err e = OK;
     switch (ex->part) {
-    case PART_INPUT:
-        if (ex->stream.wanted)
-            execution_stream_input_end(inv);
-        break;
     case PART_ARGS: e = take_args(inv, ex, reterr); break;
     case PART_INVOKE:
         inv->spec.entry = arena_copy(&inv->arena, text);
@@ -170,7 +166,7 @@ static enum err check_complete(struct invocation *inv, struct execution *ex, str
     WW_ASSERT(EVP_DigestFinal_ex(ex->hash, inv->sha, &len) == 1 && len == MODULE_SHA_BYTES);
     inv->wasm = buf_take(&ex->wasm, &inv->wasm_len);
     inv->spec.input = buf_str(&inv->input);
-    inv->spec.input_complete = !ex->stream.wanted || ex->stream.input_ended;
+    inv->spec.input_complete = !ex->stream.wanted;
     if (!inv->spec.args_count) {
         inv->spec.args = STR_LIT("main.wasm\0");
         inv->spec.args_count = 1;
@@ -388,8 +384,10 @@ void execution_on_end(struct http_exchange *x)
         return;
     }
     ex->body_complete = true;
-    if (inv->step == INVOKE_STEP_receive) /* a stream is further on */
+    if (inv->step == INVOKE_STEP_receive)
         invocation_resume(inv);
+    else
+        execution_stream_end(inv);
 }
 
 void execution_on_gone(struct http_exchange *x)

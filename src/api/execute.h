@@ -26,7 +26,6 @@ struct execution_stream {
     bool wanted;
     bool events; /* output goes out as server-sent events */
     bool begun;  /* the reply */
-    bool input_ended;
     size_t room; /* bytes of stdin that the run takes now */
     uint64_t input_bytes;
     uint64_t untaken; /* output that the client has not taken */
@@ -88,8 +87,8 @@ void execution_on_gone(struct http_exchange *x);
 void execution_stream_prepare(struct invocation *inv);
 /* More of the part `input`. */
 MUST_CHECK enum err execution_stream_input(struct invocation *inv, struct str bytes, struct err_info *reterr);
-/* The part is complete. */
-void execution_stream_input_end(struct invocation *inv);
+/* The form is complete, and so is the input. */
+void execution_stream_end(struct invocation *inv);
 /* A piece of the body was looked at: waits for room where there is none. May end, and free, the invocation. */
 void execution_stream_pace(struct invocation *inv);
 

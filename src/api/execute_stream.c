@@ -42,10 +42,9 @@ enum err execution_stream_input(struct invocation *inv, struct str bytes, struct
     return OK;
 }
 
-void execution_stream_input_end(struct invocation *inv)
+/* Only now: a guest that reads to the end shall not have its reply begun by a form that turns out to be bad. */
+void execution_stream_end(struct invocation *inv)
 {
-    struct execution *ex = inv->origin_data;
-    ex->stream.input_ended = true;
     if (inv->exec)
         exec_run_stdin(inv->exec, STR_LIT(""), true);
 }
@@ -118,7 +117,7 @@ static size_t cut_character(struct str s)
     size_t most = MIN(s.len, (size_t)3);
     for (size_t len = 1; len <= most; len++) {
         unsigned char c = (unsigned char)s.p[s.len - len];
-        size_t whole = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+        size_t whole = c > 0xf4 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 1;
         if (c < 0x80 || whole > 1)
             return whole > len ? len : 0;
     }

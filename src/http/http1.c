@@ -392,6 +392,8 @@ static size_t read_linger(struct http1 *c, struct str bytes)
 
 static bool can_read(const struct http1 *c)
 {
+    if (c->send_failed)
+        return false;
     switch (c->state) {
     case HTTP1_BODY: return !(c->x && c->x->paused);
     case HTTP1_COMPLETE:
@@ -573,7 +575,7 @@ static void http1_expire(struct http_connection *conn)
 {
     struct http1 *c = http1_of(conn);
     struct err_info err = {0};
-    if (c->writing || !c->x) {
+    if (c->writing || !c->x || c->send_failed) {
         close_now(c);
     } else if (c->state == HTTP1_HEAD) {
         err_set(&err, ERR_REQUEST_TIMEOUT, "the request head did not arrive within %llu ms",

@@ -164,6 +164,12 @@ void exec_run_cancel(struct exec_run *r)
         end_run(CAUSE_CANCELLED, false);
 }
 
+void exec_run_hold_output(struct exec_run *r)
+{
+    assert_ptr_equal(r, &w);
+    note("hold");
+}
+
 /* --- the origin --------------------------------------------------------------------------------- */
 static enum step_result receive(struct invocation *i)
 {
@@ -204,6 +210,15 @@ static void released(struct invocation *i)
 static const struct invoke_origin origin = {.receive = receive, .reply = reply, .released = released};
 static const struct invoke_origin origin_of_output = {
     .receive = receive, .output = output, .reply = reply, .released = released};
+
+static void started(struct invocation *i)
+{
+    assert_non_null(i->exec);
+    note("started");
+}
+
+static const struct invoke_origin origin_of_streams = {
+    .receive = receive, .started = started, .output = output, .reply = reply, .released = released};
 
 static void on_idle(struct invoke_context *c)
 {
@@ -540,6 +555,44 @@ static void test_failed_from_within_and_done(void **state)
     expect_failure(ERR_MULTIPART_BROKEN, "auth receive reply released", false, false);
 }
 
+/* A stream's body may break at any time. */
+static void test_failed_while_running(void **state)
+{
+    (void)state;
+    w.own_output = true;
+    begin_as(&origin_of_streams);
+    expect_trace("auth receive limit module run started");
+    break_body(inv);
+    assert_int_equal(w.cancelled, 1);
+    expect_trace("auth receive limit module run started");
+    end_run(CAUSE_CANCELLED, true);
+    assert_int_equal(w.replied, ERR_MULTIPART_BROKEN);
+    expect_trace("auth receive limit module run started reply released");
+}
+
+static void test_failed_before_it_started(void **state)
+{
+    (void)state;
+    w.cancel_at_once = true;
+    w.own_output = true;
+    begin_as(&origin_of_streams);
+    break_body(inv);
+    assert_null(inv);
+    assert_int_equal(w.replied, ERR_MULTIPART_BROKEN); /* not that it was cancelled */
+}
+
+static void test_failed_while_loading(void **state)
+{
+    (void)state;
+    w.module_at_once = false;
+    begin();
+    break_body(inv);
+    expect_trace("auth receive limit module");
+    fill_module(w.module_wait);
+    w.module_wait->ready(w.module_wait);
+    expect_failure(ERR_MULTIPART_BROKEN, "auth receive limit module reply released", true, true);
+}
+
 /* --- the client leaves -------------------------------------------------------------------------- */
 /* No reply; all that was asked for is given back, at no cost unless there was work. */
 static void expect_gone(const char *trace, bool asked, bool refund)
@@ -701,6 +754,9 @@ int main(void)
         SPINE_TEST(test_failed_from_outside),
         SPINE_TEST(test_failed_from_within),
         SPINE_TEST(test_failed_from_within_and_done),
+        SPINE_TEST(test_failed_while_running),
+        SPINE_TEST(test_failed_before_it_started),
+        SPINE_TEST(test_failed_while_loading),
         SPINE_TEST(test_gone_while_authenticating),
         SPINE_TEST(test_gone_while_receiving),
         SPINE_TEST(test_gone_from_within),
