@@ -175,10 +175,10 @@ static void on_done(struct http_exchange *x, int status, uint64_t reply_bytes, u
         .head = on_head, .body = on_body, .end = on_end, .gone = on_gone, .writable = on_writable \
     }
 static const struct http_route routes[] = {
-    {HTTP_METHOD_GET, "/*", 100, HANDLER, NULL},
-    {HTTP_METHOD_POST, "/*", 300, HANDLER, NULL},
-    {HTTP_METHOD_POST, "/big*", 1 << 20, HANDLER, NULL},
-    {HTTP_METHOD_PUT, "/only-put", 100, HANDLER, NULL},
+    {HTTP_METHOD_GET, "/*", 100, HANDLER, NULL, false},
+    {HTTP_METHOD_POST, "/*", 300, HANDLER, NULL, false},
+    {HTTP_METHOD_POST, "/big*", 1 << 20, HANDLER, NULL, false},
+    {HTTP_METHOD_PUT, "/only-put", 100, HANDLER, NULL, false},
 };
 
 static struct http_server *the_server(void)

@@ -8,22 +8,32 @@ enum { FORM_OVERHEAD_BYTES = 64 * 1024 };
 
 const struct http_route *api_routes(const struct api_program *program, size_t *ret_count)
 {
-    enum { OTHERS_MAX = 8, ENDPOINTS_MAX = 64 };
-    static struct http_route routes[OTHERS_MAX + ENDPOINTS_MAX];
-    size_t n = 0;
-    uint64_t execute_limit = program->module_bytes_max + program->input_bytes_max + FORM_OVERHEAD_BYTES;
-    routes[n++] = (struct http_route){HTTP_METHOD_POST, "/execute", execute_limit, api_execute_handler, NULL};
-    uint64_t stream_limit = program->module_bytes_max + program->stream_bytes_max + FORM_OVERHEAD_BYTES;
-    routes[n++] = (struct http_route){HTTP_METHOD_POST, "/execute/stream", stream_limit,
-                                      api_execute_stream_handler, NULL};
-    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health", 0, api_health_handler, NULL};
-    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health/live", 0, api_live_handler, NULL};
-    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/health/ready", 0, api_ready_handler, NULL};
-    routes[n++] = (struct http_route){HTTP_METHOD_GET, "/metrics", 0, api_metrics_handler, NULL};
-    WW_ASSERT(n <= OTHERS_MAX && api_endpoint_count <= ENDPOINTS_MAX);
+    enum { ENDPOINTS_MAX = 64 };
+    const uint64_t form = program->module_bytes_max + FORM_OVERHEAD_BYTES;
+    const struct http_route others[] = {
+        {.method = HTTP_METHOD_POST,
+         .path = "/execute",
+         .body_limit = form + program->input_bytes_max,
+         .handler = api_execute_handler},
+        {.method = HTTP_METHOD_POST,
+         .path = "/execute/stream",
+         .body_limit = form + program->stream_bytes_max,
+         .handler = api_execute_stream_handler},
+        {.method = HTTP_METHOD_GET, .path = "/health", .handler = api_health_handler},
+        {.method = HTTP_METHOD_GET, .path = "/health/live", .handler = api_live_handler, .vital = true},
+        {.method = HTTP_METHOD_GET, .path = "/health/ready", .handler = api_ready_handler, .vital = true},
+        {.method = HTTP_METHOD_GET, .path = "/metrics", .handler = api_metrics_handler},
+    };
+    static struct http_route routes[LENGTH_OF(others) + ENDPOINTS_MAX];
+    size_t n = LENGTH_OF(others);
+    memcpy(routes, others, sizeof others);
+    WW_ASSERT(api_endpoint_count <= ENDPOINTS_MAX);
     for (size_t i = 0; i < api_endpoint_count; i++)
-        routes[n++] = (struct http_route){api_endpoints[i].method, api_endpoints[i].path,
-                                          api_endpoints[i].body_limit, api_call_handler, &api_endpoints[i]};
+        routes[n++] = (struct http_route){.method = api_endpoints[i].method,
+                                          .path = api_endpoints[i].path,
+                                          .body_limit = api_endpoints[i].body_limit,
+                                          .handler = api_call_handler,
+                                          .data = &api_endpoints[i]};
     *ret_count = n;
     return routes;
 }

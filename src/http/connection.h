@@ -67,6 +67,7 @@ struct http_connection {
     struct http_identity *identity; /* of a client certificate that was verified; NULL: none */
     bool trusted;                   /* the peer is one of the trusted proxies */
     bool closed;
+    uint64_t replies_bytes; /* of replies that the client has not taken */
     struct list link;       /* in server->connections */
     struct list ready_link; /* in server->ready */
     struct http_deadline deadline;

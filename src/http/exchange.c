@@ -343,6 +343,11 @@ void http_exchange_start(struct http_exchange *x)
         refuse_route(x, methods);
         return;
     }
+    if (x->server->replies_bytes > x->server->config.limits.replies_bytes_max && !x->route->vital) {
+        err_set(&err, ERR_BUSY, "too many replies wait for clients that read slowly");
+        reply_error(x, &err, 1, NULL, false);
+        return;
+    }
     if (x->content_length > 0 && (uint64_t)x->content_length > body_limit(x)) {
         body_too_large(x, &err);
         http_exchange_refuse(x, &err, false);

@@ -144,6 +144,7 @@ void http_connection_close(struct http_connection *c)
     if (c->closed)
         return;
     c->closed = true;
+    http_server_holds(c, 0);
     list_remove(&c->ready_link);
     http_wheel_remove(&c->deadline);
     http_server_connection_closed(c->server, &c->link);

@@ -442,6 +442,7 @@ static void settle(struct http1 *c)
 {
     if (c->feeding)
         return;
+    http_server_holds(c->conn, c->writing ? c->write_bytes + c->waiting.len : 0);
     close_gently(c);
     if (c->state == HTTP1_CLOSED)
         return;

@@ -512,6 +512,7 @@ static void settle(struct http2 *h)
     if (h->state == HTTP2_OPEN) {
         if (!h->doomed && !flush(h))
             return;
+        http_server_holds(h->conn, h->queued_bytes);
         if (h->doomed)
             meet_doom(h);
         else if (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session))

@@ -105,7 +105,8 @@ struct http_server {
     struct http_wheel wheel;
     struct list connections;
     uint32_t connection_count;
-    struct list ready; /* connections with bytes to look at, once the stack is unwound */
+    uint64_t replies_bytes; /* that connections hold for their clients */
+    struct list ready;      /* connections with bytes to look at, once the stack is unwound */
 
     struct list spares; /* exchanges for reuse, the warmest first */
     unsigned spare_count;
@@ -138,6 +139,8 @@ void http_server_handle_closed(struct http_server *s);
 void http_server_connection_opened(struct http_server *s, struct list *link);
 void http_server_connection_closed(struct http_server *s, struct list *link);
 
+/* What the connection holds of replies is `bytes` now. */
+void http_server_holds(struct http_connection *c, uint64_t bytes);
 /* Puts a connection's `ready_link` where the loop's next turn finds it. */
 void http_server_ready(struct http_server *s, struct list *link);
 

@@ -29,6 +29,7 @@ struct http_limits http_limits_default(void)
         .body_timeout_ns = 15 * NS_PER_S,
         .body_min_rate = 8 * 1024,
         .write_timeout_ns = 30 * NS_PER_S,
+        .replies_bytes_max = 256 * 1024 * 1024,
     };
 }
 
@@ -133,6 +134,12 @@ static void on_again(uv_idle_t *again)
         http_connection_proceed(LIST_ENTRY(link, struct http_connection, ready_link));
     if (list_is_empty(&s->ready))
         uv_idle_stop(again);
+}
+
+void http_server_holds(struct http_connection *c, uint64_t bytes)
+{
+    c->server->replies_bytes += bytes - c->replies_bytes;
+    c->replies_bytes = bytes;
 }
 
 void http_server_ready(struct http_server *s, struct list *link)

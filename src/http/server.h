@@ -64,6 +64,7 @@ struct http_route {
     uint64_t body_limit;
     struct http_handler handler;
     const void *data; /* for its handler: http_route_data() */
+    bool vital;       /* served even where replies_bytes_max is passed */
 };
 
 struct http_limits {
@@ -76,6 +77,8 @@ struct http_limits {
     uint64_t body_timeout_ns;  /* a body may take this long, plus the time that min_rate grants */
     uint64_t body_min_rate;    /* bytes a second */
     uint64_t write_timeout_ns; /* a client that does not read its reply */
+    uint64_t
+        replies_bytes_max; /* of replies that clients have not taken: above it requests are refused with 503 */
 };
 /* Sensible values for all. */
 struct http_limits http_limits_default(void);

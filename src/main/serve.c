@@ -289,6 +289,7 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
     config.limits.body_timeout_ns = set->body_timeout;
     config.limits.body_min_rate = set->body_min_rate;
     config.limits.idle_timeout_ns = set->idle_timeout;
+    config.limits.replies_bytes_max = set->replies_memory / s->loop_count;
     int fd = upgrade_take_socket(port);
     enum err e = fd >= 0 ? OK : http_listen(host, *port, s->loop_count > 1, &fd, port, reterr);
     s->listeners[sl->loop.index] = fd;

@@ -323,6 +323,37 @@ static void test_the_end_before_the_body(void **state)
     world_free(w);
 }
 
+/* What slow clients leave untaken is bounded for all of them together, and is given back when they leave. */
+static void test_replies_of_slow_clients_are_bounded(void **state)
+{
+    (void)state;
+    struct world *w = xcalloc(1, sizeof *w);
+    struct http_server_config config = world_config(w);
+    struct buf b = buf_make(1 << 16);
+    config.limits.replies_bytes_max = 2 * BIG_BYTES;
+    world_new_with(w, &config);
+    int slow[3], fd = client_new(w);
+    for (size_t i = 0; i < LENGTH_OF(slow); i++) {
+        slow[i] = client_new_small_window(w);
+        client_send(w, slow[i], STR_LIT(GET("/big")));
+        turn_some(w);
+    }
+    client_send(w, fd, STR_LIT(GET("/echo")));
+    client_read_until(w, fd, &b, "slowly");
+    assert_non_null(strstr(buf_cstr(&b), "HTTP/1.1 503"));
+    assert_non_null(strstr(buf_cstr(&b), "Retry-After: 1"));
+    for (size_t i = 0; i < LENGTH_OF(slow); i++)
+        close(slow[i]);
+    while (http_server_connections(w->server) > 1)
+        turn(w);
+    buf_clear(&b);
+    client_send(w, fd, STR_LIT(GET("/echo")));
+    client_read_until(w, fd, &b, "GET /echo");
+    expect_summary(&b, "200 GET /echo;");
+    close(fd);
+    world_free(w);
+}
+
 /* --- HTTP/2 ------------------------------------------------------------------------------------------- */
 
 static struct h2_client *asked2(struct world *w, const char *method, uint8_t flags)
@@ -521,6 +552,7 @@ int main(void)
         cmocka_unit_test(test_the_body_goes_on_meanwhile),
         cmocka_unit_test(test_a_broken_body_cuts_the_reply),
         cmocka_unit_test(test_the_end_before_the_body),
+        cmocka_unit_test(test_replies_of_slow_clients_are_bounded),
         cmocka_unit_test(test_data_frames),
         cmocka_unit_test(test_data_frames_at_once),
         cmocka_unit_test(test_waits_for_the_window),
