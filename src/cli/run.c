@@ -283,6 +283,12 @@ static void on_released(struct invocation *inv)
     uv_stop(&c->loop.uv);
 }
 
+/* stdin is read once the run has begun: getting the module may take its time. */
+static void on_started(struct invocation *inv)
+{
+    read_stdin(inv->origin_data);
+}
+
 static enum step_result on_receive(struct invocation *inv)
 {
     (void)inv;
@@ -290,6 +296,7 @@ static enum step_result on_receive(struct invocation *inv)
 }
 
 static const struct invoke_origin origin = {.receive = on_receive,
+                                            .started = on_started,
                                             .output = on_output,
                                             .stdin_room = on_stdin_room,
                                             .reply = on_reply,
@@ -369,18 +376,9 @@ static int start_invocation(struct run_command *c)
     return 0;
 }
 
-/* stdin is read once the run has begun: modules_get() may take its time. */
-static void on_check(uv_check_t *check)
-{
-    struct run_command *c = check->data;
-    if (c->inv && c->inv->exec)
-        read_stdin(c);
-}
-
 static int run(struct run_command *c)
 {
     struct err_info err = {0};
-    uv_check_t check;
     loop_init(&c->loop, 0);
     if (start_parts(c, &err)) {
         fprintf(stderr, "wasmwiz run: %s\n", err_text(&err));
@@ -388,9 +386,6 @@ static int run(struct run_command *c)
     }
     uv_signal_init(&c->loop.uv, &c->interrupt);
     uv_signal_start(&c->interrupt, on_interrupt, SIGINT);
-    uv_check_init(&c->loop.uv, &check);
-    check.data = c;
-    uv_check_start(&check, on_check);
     int status = start_invocation(c);
     if (status)
         return status;
