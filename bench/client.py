@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ def form(wasm, input=b"", **fields):
 @dataclass
 class Reply:
     status: int
+    fields: dict[str, str]  # of the head, names as they came
     body: bytes
     upload_ms: float  # until the last byte of the request was handed to the kernel
     total_ms: float  # until the last byte of the reply was there
@@ -35,11 +37,16 @@ class Reply:
 
 
 class Connection:
-    def __init__(self, port):
+    def __init__(self, port, tls=False):
         self._socket = socket.create_connection(
             ("127.0.0.1", port), timeout=SECONDS_MAX
         )
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:  # with a certificate that nobody signed
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self._socket = context.wrap_socket(self._socket)
         self._start = self._sent = 0.0
 
     def __enter__(self):
@@ -73,17 +80,15 @@ class Connection:
         while b"\r\n\r\n" not in got:
             got += self._receive_some()
         head, _, body = got.partition(b"\r\n\r\n")
-        lines = head.decode("latin-1").lower().split("\r\n")
-        length = next(
-            int(line.split(":")[1])
-            for line in lines
-            if line.startswith("content-length:")
-        )
+        first, *lines = head.decode("latin-1").split("\r\n")
+        fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = next(int(value) for name, value in fields.items() if name.lower() == "content-length")
         while len(body) < length:
             body += self._receive_some()
         now = time.perf_counter()
         return Reply(
-            int(lines[0].split()[1]),
+            int(first.split()[1]),
+            fields,
             body,
             (self._sent - self._start) * 1e3,
             (now - self._start) * 1e3,

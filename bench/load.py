@@ -1,9 +1,11 @@
-"""Load by wrk: closed loops on keep-alive connections, one thread."""
+"""Loads, all closed loops of one thread: keep-alive connections by wrk, HTTP/2 by h2load, handshakes by a program of
+our own."""
 
 import json
+import re
 from dataclasses import dataclass
 
-from servers import BenchError, run
+from servers import BenchError, on, run
 
 SCRIPT = """
 local file = BODY and assert(io.open(BODY, "rb"))
@@ -51,8 +53,8 @@ def percentile_ms(counts, percent):
     raise BenchError("no request was answered")
 
 
-def wrk(folder, port, *, path="/", connections, seconds, body=None, headers=None):
-    """Loads 127.0.0.1:port. `body` makes it POST. Every answer has to be a 2xx."""
+def wrk(folder, port, *, path="/", connections, seconds, body=None, headers=None, scheme="http", cpus=None):
+    """Loads 127.0.0.1:port. `body` makes it POST. Every answer has to be a 2xx. `cpus`: the cores to run on."""
     lua_headers = ",".join(
         f"[{json.dumps(name)}]={json.dumps(value)}"
         for name, value in (headers or {}).items()
@@ -63,8 +65,8 @@ def wrk(folder, port, *, path="/", connections, seconds, body=None, headers=None
         prefix += f"BODY = {json.dumps(str(folder / 'wrk.body'))}\n"
     script = folder / "wrk.lua"
     script.write_text(prefix + SCRIPT)
-    out = run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script,
-               f"http://127.0.0.1:{port}{path}"])  # fmt: skip
+    out = run([*on(cpus), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script,
+               f"{scheme}://127.0.0.1:{port}{path}"])  # fmt: skip
     found = json.loads(out.partition("\nBENCH ")[2] or "null")
     if not found or any(found["errors"]) or not found["requests"]:
         raise BenchError(
@@ -84,3 +86,38 @@ def wrk(folder, port, *, path="/", connections, seconds, body=None, headers=None
         percentile_ms(counts, 50),
         percentile_ms(counts, 99),
     )
+
+
+@dataclass
+class Count:
+    """A load whose latencies nobody asks for."""
+
+    requests: int
+    rate: float
+
+
+def h2load(port, *, path, connections, streams, seconds, cpus=None):
+    """HTTP/2 over TLS, `streams` requests under way on each connection. Every answer has to be a 2xx."""
+    out = run([*on(cpus), "h2load", "-t1", "-c", connections, "-m", streams, "-D", seconds,
+               f"https://127.0.0.1:{port}{path}"])  # fmt: skip
+    found = re.search(
+        r"requests: \d+ total, \d+ started, (\d+) done, \d+ succeeded, (\d+) failed, (\d+) errored, (\d+) timeout\n"
+        r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx",
+        out,
+    )
+    rate = re.search(r"^finished in [\d.]+m?s, ([\d.]+) req/s", out, re.MULTILINE)
+    if not found or not rate or "Application protocol: h2" not in out:
+        raise BenchError(f"h2load says something else than expected:\n{out}")
+    done, failed, errored, timed_out, fine = map(int, found.groups())
+    # What is under way when the time is up counts neither as done nor as failed.
+    if not done or fine < done or failed or errored or timed_out:
+        raise BenchError(f"the load of port {port}{path} met errors; h2load says:\n{out}")
+    return Count(done, float(rate[1]))
+
+
+def handshakes(program, port, *, path, threads, seconds, resumed, cpus=None):
+    """A TLS 1.3 handshake for each request, resumed or full."""
+    out = json.loads(run([*on(cpus), program, port, seconds, threads, "resumed" if resumed else "full", path]))
+    if out["resumed"] != (out["handshakes"] if resumed else 0):
+        raise BenchError(f"{out['resumed']} of {out['handshakes']} handshakes resumed a session, wanted {resumed=}")
+    return Count(out["handshakes"], out["handshakes"] / (out["us"] / 1e6))

@@ -3,7 +3,7 @@
 import unicodedata
 from pathlib import Path
 
-from phases import Figure
+from common import Figure
 
 BEGIN = "<!-- written by `python3 bench/run.py --docs` -->"
 END = "<!-- end -->"
@@ -31,18 +31,18 @@ def judged(value):
 
 
 def verdict(row):
-    if row.at_most is None:
+    if not row.is_aimed:
         return ""
     return "ok" if row.is_met else "missed"
 
 
 def grid(table):
     """Head and body as text; the columns of targets only where there are any."""
-    aimed = any(row.at_most is not None for row in table.rows)
+    aimed = any(row.is_aimed for row in table.rows)
     lines = [table.columns + (["target", ""] if aimed else [])]
     for row in table.rows:
         cells = [cell(value) for value in row.cells]
-        if row.at_most is not None:
+        if row.is_aimed:
             cells[-1] = judged(row.cells[-1])
         lines.append([row.name, *cells] + ([row.target, verdict(row)] if aimed else []))
     return lines
@@ -86,8 +86,9 @@ def as_json(table):
                 if isinstance(value, Figure)
                 else value
             )
-        if row.at_most is not None:
-            one["target"] = {"at_most": row.at_most, "met": row.is_met}
+        if row.is_aimed:
+            bound = "at_most" if row.at_most is not None else "at_least"
+            one["target"] = {bound: getattr(row, bound), "met": row.is_met}
         rows.append(one)
     return {"title": table.title, "rows": rows, "notes": table.notes}
 

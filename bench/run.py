@@ -17,10 +17,13 @@ import time
 from pathlib import Path
 
 import report
+from common import BUSY_CORES, ROOT, Bench
+from front import front
 from machine import describe
-from phases import BUSY_CORES, PHASES, ROOT, Bench
+from phases import PHASES as INSIDE
 from servers import BenchError, run
 
+PHASES = INSIDE | {"g": front}
 DOCS = ROOT / "docs" / "benchmarks.md"
 
 
@@ -32,7 +35,7 @@ def options():
         "--quick", action="store_true", help="short loads, to try it out"
     )
     parser.add_argument(
-        "--only", default=",".join(PHASES), help="some of the measurements: a,b,c,d,e,f"
+        "--only", default=",".join(PHASES), help="some of the measurements: a,b,c,d,e,f,g"
     )
     parser.add_argument(
         "--build", type=Path, default=ROOT / "build", help="the build folder"
@@ -77,7 +80,7 @@ def measure(chosen):
     program = chosen.build / "wasmwiz"
     if not program.exists():
         raise BenchError(f"{program} is missing: run `make build`")
-    run(["cmake", "--build", chosen.build, "--target", "run_cost", "parked"])
+    run(["cmake", "--build", chosen.build, "--target", "run_cost", "parked", "handshakes"])
     tables, others_cores = {}, {}
     with tempfile.TemporaryDirectory(prefix="wasmwiz-bench-") as folder:
         bench = Bench(

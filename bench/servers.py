@@ -67,12 +67,23 @@ def run(command, *, env=None, timeout=600):
     return out.decode()
 
 
-class Server:
-    """What both have: pid, port, a log; a context manager that stops it."""
+def on(cpus):
+    """What to put before a command so that it stays on these cores; nothing where `cpus` is None."""
+    return ["taskset", "-c", ",".join(map(str, cpus))] if cpus else []
 
-    def __init__(self, folder):
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+class Server:
+    """What all have: pid, port, a log; a context manager that stops it."""
+
+    def __init__(self, folder, cpus=None):
         self.folder = Path(folder)
         self.folder.mkdir()
+        self.cpus = cpus
         self.port = 0
         self.log = self.folder / "log"
         self._process = None
@@ -100,7 +111,7 @@ class Server:
     def _spawn(self, command, env, stdout):
         with self.log.open("ab") as log, stdout.open("wb") as out:
             self._process = start(
-                command, folder=self.folder, env=env, stdout=out, stderr=log
+                [*on(self.cpus), *command], folder=self.folder, env=env, stdout=out, stderr=log
             )
 
     def _wait(self, is_up):
@@ -112,8 +123,8 @@ class Server:
                 )
             time.sleep(0.01)
 
-    def _answers(self, path):
-        with contextlib.suppress(OSError), Connection(self.port) as connection:
+    def _answers(self, path, tls=False):
+        with contextlib.suppress(OSError), Connection(self.port, tls) as connection:
             return connection.get(path).status == 200
         return False
 
@@ -144,8 +155,7 @@ http {{
 """
 
     def start(self):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         config = self.folder / "nginx.conf"
         cores = len(os.sched_getaffinity(0))
         config.write_text(
@@ -162,28 +172,29 @@ http {{
 class WasmWiz(Server):
     """`wasmwiz serve` with a data folder of its own, and a key for it."""
 
-    def __init__(self, folder, program, **settings):
-        super().__init__(folder)
+    def __init__(self, folder, program, cpus=None, **settings):
+        super().__init__(folder, cpus)
         self._program = program
+        usual = {"LOG_LEVEL": "warn", "RATE_LIMITS": "off"}
         self._env = environment(
             ENVIRONMENT="development",
             DATA_DIR=self.folder / "data",
             SERVER_PORT=0,
-            LOG_LEVEL="warn",
-            RATE_LIMITS="off",
-            **settings,
+            **usual | settings,
         )
+        self.key = self.new_key("bench")
+
+    def new_key(self, name):
         made = run(
-            [program, "keys", "create", "--name", "bench", "--tier", "pro"],
+            [self._program, "keys", "create", "--name", name, "--tier", "pro"],
             env=self._env,
         )
-        self.key = made.strip()
+        return made.strip()
 
     def start(self):
         said = self.folder / "stdout"
         self._spawn([self._program, "serve"], self._env, said)
         self._wait(lambda: "listening on" in said.read_text())
-        self.port = int(
-            re.search(r"listening on http://\S+:(\d+)\n", said.read_text())[1]
-        )
-        self._wait(lambda: self._answers("/health/ready"))
+        found = re.search(r"listening on http(s?)://\S+:(\d+)\n", said.read_text())
+        self.port = int(found[2])
+        self._wait(lambda: self._answers("/health/ready", tls=bool(found[1])))
