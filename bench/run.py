@@ -18,12 +18,13 @@ from pathlib import Path
 
 import report
 from common import BUSY_CORES, ROOT, Bench
+from cost import cost
 from front import front
 from machine import describe
 from phases import PHASES as INSIDE
 from servers import BenchError, run
 
-PHASES = INSIDE | {"g": front}
+PHASES = INSIDE | {"g": front, "h": cost}
 DOCS = ROOT / "docs" / "benchmarks.md"
 
 
@@ -35,7 +36,7 @@ def options():
         "--quick", action="store_true", help="short loads, to try it out"
     )
     parser.add_argument(
-        "--only", default=",".join(PHASES), help="some of the measurements: a,b,c,d,e,f,g"
+        "--only", default=",".join(PHASES), help="some of the measurements: a,b,c,d,e,f,g,h"
     )
     parser.add_argument(
         "--build", type=Path, default=ROOT / "build", help="the build folder"

@@ -182,6 +182,8 @@ class WasmWiz(Server):
             SERVER_PORT=0,
             **usual | settings,
         )
+        if "DATABASE_URL" in settings:  # the embedded database does it by itself
+            run([program, "migrate", "up"], env=self._env)
         self.key = self.new_key("bench")
 
     def new_key(self, name):
