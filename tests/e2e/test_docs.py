@@ -78,6 +78,21 @@ def run_blocks(folder, blocks, ports):
     return done.stdout
 
 
+# --- README.md ----------------------------------------------------------------------------------
+
+
+def test_commands_of_the_readme(project):
+    """What is to be pasted there, with a server that `make run` would have started."""
+    (project / "examples").symlink_to(ROOT / "examples")
+    blocks = [block for block in shell_blocks((ROOT / "README.md").read_text()) if not block.startswith("make ")]
+    assert len(blocks) == 2
+    stopped = "run --timeout 1s examples/guests/forever.wat"
+    assert stopped in blocks[1]
+    blocks[1] = blocks[1].replace(stopped, stopped + " || echo ended with $?")
+    said = run_blocks(project, ["serve SERVER_PORT=8080\n", *blocks], {8080: free_port()})
+    assert '"output":"HELLO"' in said and "\nHELLO\n" in said and "ended with 124" in said
+
+
 # --- docs/tls.md --------------------------------------------------------------------------------
 
 
@@ -86,13 +101,9 @@ def test_commands_of_the_tls_guide(project):
     blocks = shell_blocks(page("tls.md"))
     assert sum("build/wasmwiz serve" in block for block in blocks) == 4
     said = run_blocks(project, blocks, {8443: free_port(), 8080: free_port()})
-    assert said.count('{"status":"ok"}') == text_count("tls.md", "health/live") - 1 and "HELLO" in said
+    assert said.count('{"status":"ok"}') == page("tls.md").count("/health/live\n") and "HELLO" in said
     for expected in ("they fit", "refused", "tls/node-1.pem: OK", "ALPN protocol: h2"):
         assert expected in said, said
-
-
-def text_count(name, word):
-    return page(name).count(word)
 
 
 def test_hook_of_the_tls_guide(make_server, tmp_path, run_cli):
@@ -183,3 +194,40 @@ def test_nginx_of_the_tls_guide(behind, run_cli, tmp_path):
 def accepts(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# --- docs/tuning.md -----------------------------------------------------------------------------
+
+UNITS = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "": 1}
+NO_LIMITS = {"SERVER_PORT", "REDIRECT_PORT"}
+
+
+def settings_with_numbers(run_cli):
+    """{variable: default as text} of all settings that take a number."""
+    done = run_cli(["settings", "markdown"])
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| (\S*) \| \d\w* to \d\w* \|", done.stdout.decode(), re.MULTILINE)
+    return {name: default for name, default in rows if name not in NO_LIMITS}
+
+
+def test_every_limit_is_in_the_tuning_guide_with_its_default(run_cli):
+    limits = settings_with_numbers(run_cli)
+    assert len(limits) > 20
+    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page("tuning.md"), re.MULTILINE))
+    assert set(told) == set(limits), "the tables of docs/tuning.md have a row for each setting with a number"
+    for name, default in limits.items():
+        number = re.fullmatch(r"(\d+) ?(\w*)", told[name])
+        if default == "0":
+            assert not number, f"{name}: 0 means that the program chooses; docs/tuning.md says how"
+        else:
+            assert number and int(number[1]) * UNITS[number[2]] == int(default), f"{name}: {told[name]}, not {default}"
+
+
+def test_codes_causes_and_metrics_of_the_tuning_guide_are_there(client, server):
+    text = page("tuning.md")
+    shown = client.get("/metrics").text
+    for name, label in set(re.findall(r"`((?:wasmwiz|process)_\w+)(\{\w+=\"\w+\"\})?", text)):
+        assert f"\n{name}{label or ''}" in shown, f"{name}{label} is no metric"
+    known = set(re.findall(r"^\| `(\w+)` \|", page("errors.md"), re.MULTILINE))
+    used = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text)) | set(re.findall(r"cause `(\w+)`", text))
+    used = {word for word in used if not word.startswith(("wasmwiz_", "process_", "max_connections"))}
+    assert len(used) > 10 and used <= known, used - known
