@@ -5,7 +5,14 @@ import os
 
 from client import FORM_TYPE, Connection, form
 from common import ROUNDS, Figure, Row, Table, guest, load_and_cpu, need
-from front_servers import PATH, UPLOAD_PATH, NginxFront, look, make_certificate, tls_terms
+from front_servers import (
+    PATH,
+    UPLOAD_PATH,
+    NginxFront,
+    look,
+    make_certificate,
+    tls_terms,
+)
 from load import h2load, handshakes, wrk
 from servers import BenchError
 

@@ -117,7 +117,8 @@ int main(int argc, char **argv)
     static struct client clients[THREADS_MAX];
     pthread_t ids[THREADS_MAX];
     SSL_CTX *ctx = make_context();
-    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", argv[5]);
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+             argv[5]);
     uint64_t start_ns = clock_now_ns(), handshakes = 0, resumed = 0;
     for (uint64_t i = 0; i < threads; i++) {
         clients[i] = (struct client){
