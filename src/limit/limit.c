@@ -83,12 +83,14 @@ static enum limit_answer allow(struct limit_wait *w)
 static enum limit_answer take(struct limit *l, struct loop *loop, const struct kv_request *request,
                               struct limit_wait *w)
 {
-    const struct kv_figures *f = &request->figures;
+    struct kv_request counted = *request;
+    struct kv_figures *f = &counted.figures;
+    f->per_minute = MIN(f->per_minute, (uint32_t)KV_PER_MINUTE_MAX);
     if (!f->per_minute && !f->per_day && !f->concurrency)
         return allow(w);
     w->figures = *f;
     w->kv.ready = on_answer;
-    if (!kv_take(l->config.kv, loop, request, &w->kv))
+    if (!kv_take(l->config.kv, loop, &counted, &w->kv))
         return LIMIT_ASK;
     fill(w);
     return w->answer;

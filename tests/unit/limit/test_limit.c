@@ -84,6 +84,17 @@ static void the_tiers(void **state)
     }
 }
 
+/* Tiers are rows that anybody with the database may write: one above what can be counted counts as that. */
+static void a_figure_too_high(void **state)
+{
+    struct fixture *f = *state;
+    const struct kv_figures tier = {.per_minute = UINT32_MAX};
+    assert_int_equal(run(f, "key", &tier), LIMIT_ALLOWED);
+    assert_int_equal(f->wait.state.limit, KV_PER_MINUTE_MAX);
+    assert_int_equal(limit_look(f->limit, &f->loop, str_of("key"), &tier, &f->wait), LIMIT_ALLOWED);
+    assert_int_equal(f->wait.state.remaining, KV_PER_MINUTE_MAX - 1);
+}
+
 /* Free: the eleventh in a minute waits, by the second told; another key does not. */
 static void the_eleventh(void **state)
 {
@@ -305,6 +316,7 @@ int main(void)
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(the_tiers),
+        TEST(a_figure_too_high),
         TEST(the_eleventh),
         TEST(retry_after_is_true),
         TEST(the_day_ends_at_midnight),
