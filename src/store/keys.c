@@ -37,7 +37,34 @@ MUST_CHECK static enum err explain(enum err e, const struct store_call *call, co
                    STORE_ID_BYTES - 1, STORE_NAME_MAX, STORE_TIER_BYTES - 1);
 }
 
-enum err store_key_insert(struct store *s, const struct store_key *key, struct err_info *reterr)
+/* An insertion; `max`: of keys that the user may have, 0 = it is not looked at. */
+struct insertion {
+    struct store_call lock, count, insert;
+    uint64_t max;
+    uint64_t counted;
+};
+
+static enum err take_count(void *ctx, const struct store_value *row, struct err_info *reterr)
+{
+    struct store_reader r = {row, false};
+    *(uint64_t *)ctx = store_read_number(&r);
+    return store_read_end(&r, "a count of keys", reterr);
+}
+
+static enum err insert_within(void *ctx, struct store_conn *conn, struct err_info *reterr)
+{
+    struct insertion *i = ctx;
+    enum err e = store_conn_run(conn, &i->lock, reterr);
+    if (!e)
+        e = store_conn_run(conn, &i->count, reterr);
+    if (!e && i->counted >= i->max)
+        return err_set(reterr, ERR_CONFLICT, "the account has %llu keys, which is its limit; revoke one",
+                       (unsigned long long)i->counted);
+    return e ? e : store_conn_run(conn, &i->insert, reterr);
+}
+
+MUST_CHECK static enum err insert(struct store *s, const struct store_key *key, uint64_t max,
+                                  struct err_info *reterr)
 {
     struct store_value values[] = {
         store_cstr("id", key->id),
@@ -51,9 +78,30 @@ enum err store_key_insert(struct store *s, const struct store_key *key, struct e
         store_optional("user_id", key->user_id),
         store_number("last_used_ns", key->last_used_ns),
     };
-    struct store_call call = {.statement = SQL_KEY_INSERT, .values = values, .count = LENGTH_OF(values)};
-    enum err e = store_run(s, STORE_WRITE, &call, reterr);
-    return explain(e, &call, key->name, key->tier, key->user_id, reterr);
+    struct store_value user = store_cstr("user_id", key->user_id);
+    struct insertion i = {
+        .max = max,
+        .lock = {.statement = SQL_KEY_LOCK, .values = &user, .count = 1},
+        .count = {.statement = SQL_KEY_COUNT, .values = &user, .count = 1, .each = take_count},
+        .insert = {.statement = SQL_KEY_INSERT, .values = values, .count = LENGTH_OF(values)},
+    };
+    i.count.ctx = &i.counted;
+    enum err e =
+        max ? store_transact(s, insert_within, &i, reterr) : store_run(s, STORE_WRITE, &i.insert, reterr);
+    if (e == ERR_CONFLICT && max && i.counted >= max)
+        return e;
+    return explain(e, &i.insert, key->name, key->tier, key->user_id, reterr);
+}
+
+enum err store_key_insert(struct store *s, const struct store_key *key, struct err_info *reterr)
+{
+    return insert(s, key, 0, reterr);
+}
+
+enum err store_key_insert_within(struct store *s, const struct store_key *key, uint64_t max,
+                                 struct err_info *reterr)
+{
+    return insert(s, key, max, reterr);
 }
 
 struct found {

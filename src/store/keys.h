@@ -28,6 +28,9 @@ struct store_key {
 /* ERR_CONFLICT: this name is taken by a key of the same user that is not revoked. ERR_FIELD_INVALID: no such
  * tier or user. */
 MUST_CHECK enum err store_key_insert(struct store *s, const struct store_key *key, struct err_info *reterr);
+/* The same, for a key of a user that has fewer than `max` keys which are not revoked; ERR_CONFLICT says so, too. */
+MUST_CHECK enum err store_key_insert_within(struct store *s, const struct store_key *key, uint64_t max,
+                                            struct err_info *reterr);
 /* ERR_NOT_FOUND: no such hash. A revoked or expired key is found: look at it. */
 MUST_CHECK enum err store_key_by_hash(struct store *s, const unsigned char hash[static STORE_KEY_HASH_BYTES],
                                       struct store_key *ret_key, struct err_info *reterr);

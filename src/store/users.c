@@ -263,6 +263,52 @@ enum err store_user_by_email(struct store *s, struct str email, struct store_use
     return find(s, SQL_USER_BY_EMAIL, "email", folded, ret_user, reterr);
 }
 
+static enum err take_count(void *ctx, const struct store_value *row, struct err_info *reterr)
+{
+    struct store_reader r = {row, false};
+    *(uint64_t *)ctx = store_read_number(&r);
+    return store_read_end(&r, "a count of users", reterr);
+}
+
+/* A change of a user that must leave an active administrator. */
+struct guarded {
+    struct store_call lock, was_admin, change, admins;
+    uint64_t was, left;
+};
+
+static enum err guarded_body(void *ctx, struct store_conn *conn, struct err_info *reterr)
+{
+    struct guarded *g = ctx;
+    enum err e = store_conn_run(conn, &g->lock, reterr);
+    if (!e)
+        e = store_conn_run(conn, &g->was_admin, reterr);
+    if (!e)
+        e = store_conn_run(conn, &g->change, reterr);
+    if (!e)
+        e = store_conn_run(conn, &g->admins, reterr);
+    if (!e && g->was && !g->left)
+        return err_set(reterr, ERR_CONFLICT, "this is the last active administrator, and one must be left");
+    return e;
+}
+
+MUST_CHECK static enum err run_keeping_admin(struct store *s, const char *id, const struct store_call *change,
+                                             const char *email, const char *tier, struct err_info *reterr)
+{
+    struct store_value by = store_cstr("id", id);
+    struct guarded g = {
+        .lock = {.statement = SQL_USER_LOCK},
+        .was_admin = {.statement = SQL_USER_IS_ADMIN, .values = &by, .count = 1, .each = take_count},
+        .change = *change,
+        .admins = {.statement = SQL_USER_ADMINS, .each = take_count},
+    };
+    g.was_admin.ctx = &g.was;
+    g.admins.ctx = &g.left;
+    enum err e = store_transact(s, guarded_body, &g, reterr);
+    if (!e && !g.change.changed)
+        return err_set(reterr, ERR_NOT_FOUND, "there is no user with this id");
+    return e == ERR_CONFLICT && g.change.fault ? explain(e, &g.change, email, tier, reterr) : e;
+}
+
 enum err store_user_change(struct store *s, const char *id, const struct store_user_change *change,
                            uint64_t now_ns, struct err_info *reterr)
 {
@@ -280,6 +326,7 @@ enum err store_user_change(struct store *s, const char *id, const struct store_u
         store_cstr("tier", change->tier),
         active,
         store_number("updated_ns", now_ns),
+        store_cstr("password_hash", change->if_password_hash),
     };
     enum err e = OK;
     if (change->email)
@@ -290,6 +337,8 @@ enum err store_user_change(struct store *s, const char *id, const struct store_u
     if (e)
         return e;
     struct store_call call = {.statement = SQL_USER_CHANGE, .values = values, .count = LENGTH_OF(values)};
+    if (change->keep_admin)
+        return run_keeping_admin(s, id, &call, change->email, change->tier, reterr);
     e = store_run_on(s, &call, "user with this id", reterr);
     return explain(e, &call, change->email, change->tier, reterr);
 }
@@ -301,11 +350,11 @@ enum err store_user_delete(struct store *s, const char *id, struct err_info *ret
     return store_run_on(s, &call, "user with this id", reterr);
 }
 
-static enum err take_count(void *ctx, const struct store_value *row, struct err_info *reterr)
+enum err store_user_delete_keep_admin(struct store *s, const char *id, struct err_info *reterr)
 {
-    struct store_reader r = {row, false};
-    *(uint64_t *)ctx = store_read_number(&r);
-    return store_read_end(&r, "a count of users", reterr);
+    struct store_value by = store_cstr("id", id);
+    struct store_call call = {.statement = SQL_USER_DELETE, .values = &by, .count = 1};
+    return run_keeping_admin(s, id, &call, NULL, NULL, reterr);
 }
 
 enum err store_user_count(struct store *s, enum store_role least, uint64_t *ret_count,

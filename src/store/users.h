@@ -57,11 +57,15 @@ struct store_user_change {
     const char *tier;
     const enum store_role *role;
     const bool *active;
+    const char *if_password_hash; /* only while it is this one: ERR_NOT_FOUND otherwise; NULL = any */
+    bool keep_admin; /* ERR_CONFLICT where it would take the role from the last active administrator */
 };
 MUST_CHECK enum err store_user_change(struct store *s, const char *id, const struct store_user_change *change,
                                       uint64_t now_ns, struct err_info *reterr);
 /* With keys, sessions and webhooks; usage and audit stay. */
 MUST_CHECK enum err store_user_delete(struct store *s, const char *id, struct err_info *reterr);
+/* The same, but ERR_CONFLICT for the last active administrator. */
+MUST_CHECK enum err store_user_delete_keep_admin(struct store *s, const char *id, struct err_info *reterr);
 /* Active users that have at least this role. */
 MUST_CHECK enum err store_user_count(struct store *s, enum store_role least, uint64_t *ret_count,
                                      struct err_info *reterr);
