@@ -6,6 +6,7 @@
 
 #include "auth/internal.h"
 #include "auth/key.h"
+#include "auth/session.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -17,12 +18,16 @@ enum {
 #define REFUSED_FOR_NS NS_PER_S
 /* While the store is silent, nothing tells that a key was revoked: what is remembered holds this long. */
 #define STALE_AFTER_NS (30 * NS_PER_S)
+/* Where nothing else is set. */
+#define SESSION_IDLE_NS (12 * 3600 * NS_PER_S)
+#define SESSION_LIFETIME_NS (7 * 24 * 3600 * NS_PER_S)
 
 struct auth *auth_new(struct store *store, struct str salt, size_t cache_max)
 {
     WW_ASSERT(salt.len >= AUTH_SALT_MIN_BYTES);
     struct auth *a = xcalloc(1, sizeof *a);
     a->store = store;
+    auth_set_session_times(a, SESSION_IDLE_NS, SESSION_LIFETIME_NS);
     a->known = auth_cache_new(cache_max);
     a->refused = auth_cache_new(MAX(cache_max / REFUSED_PART, (size_t)REFUSED_MIN));
     a->heard_ns = clock_now_ns();

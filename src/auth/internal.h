@@ -10,8 +10,9 @@
 
 struct auth {
     struct store *store;
-    pthread_mutex_t lock; /* guards all that follows */
-    EVP_MAC_CTX *hmac;    /* ready with the salt, started anew for each token */
+    uint64_t session_idle_ns, session_lifetime_ns; /* set before the loops run */
+    pthread_mutex_t lock;                          /* guards all that follows */
+    EVP_MAC_CTX *hmac;                             /* ready with the salt, started anew for each token */
     struct auth_cache *known;
     struct auth_cache *refused;
     uint64_t generation; /* counts how often the caches were forgotten */

@@ -26,7 +26,7 @@ bool auth_key_has_form(struct str token)
     return true;
 }
 
-MUST_CHECK static enum err check_name(struct str name, struct err_info *reterr)
+enum err auth_key_check_name(struct str name, struct err_info *reterr)
 {
     bool fits = name.len >= 1 && name.len <= STORE_NAME_MAX;
     for (size_t i = 0; fits && i < name.len; i++)
@@ -65,7 +65,7 @@ MUST_CHECK static bool make_token(char token[static AUTH_KEY_TOKEN_BYTES])
 enum err auth_key_create(struct auth *a, const struct auth_key_request *request, struct store_key *ret_row,
                          char ret_token[static AUTH_KEY_TOKEN_BYTES], struct err_info *reterr)
 {
-    enum err e = check_name(request->name, reterr);
+    enum err e = auth_key_check_name(request->name, reterr);
     if (e)
         return e;
     struct str tier = request->tier;
@@ -84,7 +84,8 @@ enum err auth_key_create(struct auth *a, const struct auth_key_request *request,
     snprintf(row.tier, sizeof row.tier, "%.*s", STR_FMT(request->tier));
     snprintf(row.prefix, sizeof row.prefix, "%.*s", STORE_PREFIX_BYTES - 1, token);
     auth_hash(a, str_of(token), row.hash);
-    e = store_key_insert(a->store, &row, reterr);
+    e = request->max ? store_key_insert_within(a->store, &row, request->max, reterr)
+                     : store_key_insert(a->store, &row, reterr);
     if (!e) {
         memcpy(ret_token, token, sizeof token);
         *ret_row = row;
