@@ -18,7 +18,10 @@ struct api_program {
     struct executor *executor;
     struct modules *modules;
     struct store *store;
+    struct auth *auth;
     struct kv *kv;
+    bool may_register;   /* whether people may make accounts by themselves */
+    bool first_is_admin; /* and the very first one is an administrator */
     const char *data_dir;
     uint64_t module_bytes_max;
     uint64_t input_bytes_max;

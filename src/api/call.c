@@ -26,9 +26,13 @@ struct way {
     enum stage stage;
     bool waits; /* for the pool, or for an answer about limits */
     struct str token;
+    struct str cookie; /* the session's id; looked at where there is no token */
+    struct str csrf;
+    bool changes_nothing; /* GET and HEAD */
     struct buf body;
     struct limit_wait limit;
-    struct limit_state limit_state; /* told to the caller */
+    struct kv_ticket address_ticket; /* kept until it is known who asks */
+    struct limit_state limit_state;  /* told to the caller */
     uv_work_t work;
     enum err result;
     struct err_info info;
@@ -40,6 +44,8 @@ static void go_on(struct way *w);
 static void free_way(struct way *w)
 {
     struct invoke_context *c = &w->api->invoke;
+    if (c->limit)
+        limit_give(c->limit, c->loop, &w->address_ticket, false);
     auth_principal_unref(w->call.who);
     json_decref(w->call.body);
     buf_done(&w->body);
@@ -55,7 +61,9 @@ static void send_reply(struct way *w)
     struct api_call *call = &w->call;
     struct http_field fields[API_CALL_FIELDS_MAX + LIMIT_FIELDS_MAX + 3];
     struct limit_field limits[LIMIT_FIELDS_MAX];
+    char retry_after[11];
     size_t n = 0;
+    snprintf(retry_after, sizeof retry_after, "%u", MAX(call->retry_after_s, 1u));
     WW_ASSERT(w->result || !call->out.overflow);
     if (w->result) {
         metrics_add(&w->api->invoke.metrics->errors[w->result], 1);
@@ -66,7 +74,7 @@ static void send_reply(struct way *w)
         if (w->result == ERR_UNAUTHORIZED)
             fields[n++] = (struct http_field){STR_LIT("WWW-Authenticate"), STR_LIT("Bearer")};
         else if (err_may_retry(w->result) && !w->limit_state.refused_by)
-            fields[n++] = (struct http_field){STR_LIT("Retry-After"), STR_LIT("1")};
+            fields[n++] = (struct http_field){STR_LIT("Retry-After"), str_of(retry_after)};
     }
     if (http_status_has_body(call->status))
         fields[n++] = (struct http_field){STR_LIT("Content-Type"), str_of(call->content_type)};
@@ -86,9 +94,9 @@ static void send_reply(struct way *w)
 /* --- who asks ----------------------------------------------------------------------------------- */
 static enum err unauthorized(struct err_info *reterr)
 {
-    return err_set(
-        reterr, ERR_UNAUTHORIZED,
-        "the credential is missing, unknown, expired or revoked: send \"Authorization: Bearer KEY\"");
+    return err_set(reterr, ERR_UNAUTHORIZED,
+                   "the credential is missing, unknown, expired or revoked: log in, or send \"Authorization: "
+                   "Bearer KEY\"");
 }
 
 static enum err check_access(const struct api_call *call, struct err_info *reterr)
@@ -115,6 +123,33 @@ static void work_credential(uv_work_t *work)
 {
     struct way *w = CONTAINER_OF(work, struct way, work);
     w->result = auth_find(w->api->invoke.auth, w->token, &w->call.who, &w->info);
+}
+
+static enum err find_session(struct way *w, struct err_info *reterr)
+{
+    struct api_call *call = &w->call;
+    struct auth *auth = w->api->invoke.auth;
+    bool is_open = call->endpoint->access == API_OPEN;
+    enum err e = auth_session_find(auth, w->cookie, &call->who, reterr);
+    if (e == ERR_UNAUTHORIZED || (e == ERR_FORBIDDEN && is_open))
+        return OK; /* nobody, then */
+    if (e)
+        return e;
+    if (!w->changes_nothing && !auth_session_csrf_is_right(auth, w->cookie.p, w->csrf)) {
+        auth_principal_unref(TAKE(call->who));
+        return is_open
+                   ? OK
+                   : err_set(reterr, ERR_FORBIDDEN,
+                             "X-CSRF-Token: with a session, this needs its token; GET /api/auth/me tells it");
+    }
+    call->session = w->cookie.p;
+    return OK;
+}
+
+static void work_session(uv_work_t *work)
+{
+    struct way *w = CONTAINER_OF(work, struct way, work);
+    w->result = find_session(w, &w->info);
 }
 
 /* --- the body ----------------------------------------------------------------------------------- */
@@ -177,10 +212,29 @@ static void work_endpoint(uv_work_t *work)
 /* The answer about a limit is there. */
 static enum err take_limit(struct way *w)
 {
-    limit_give(w->api->invoke.limit, w->api->invoke.loop, &w->limit.ticket, false);
-    if (w->stage == AT_KEY_LIMIT || w->limit.answer == LIMIT_REFUSED)
-        w->limit_state = w->limit.state;
-    return w->limit.answer == LIMIT_REFUSED ? limit_refusal(&w->limit.state, &w->info) : OK;
+    bool refused = w->limit.answer == LIMIT_REFUSED;
+    w->limit_state = w->limit.state;
+    if (w->stage == AT_ADDRESS_LIMIT && !refused)
+        w->address_ticket = w->limit.ticket;
+    else
+        limit_give(w->api->invoke.limit, w->api->invoke.loop, &w->limit.ticket, false);
+    if (!refused)
+        return OK;
+    LOG_WARN("rate limit", LOG_CSTR("request_id", w->call.request_id), LOG_CSTR("peer", w->call.peer),
+             LOG_CSTR("who", w->call.who ? w->call.who->id : ""), LOG_U64("limit", w->limit.state.figure));
+    return limit_refusal(&w->limit.state, &w->info);
+}
+
+/* It is known who asks, or that nobody does. */
+static enum err end_credential(struct way *w)
+{
+    enum err e = w->result ? w->result : check_access(&w->call, &w->info);
+    if (w->api->invoke.limit)
+        limit_give(w->api->invoke.limit, w->api->invoke.loop, &w->address_ticket, w->call.who != NULL);
+    if (w->token.p && !w->call.who)
+        LOG_WARN("authentication failed", LOG_CSTR("request_id", w->call.request_id),
+                 LOG_CSTR("peer", w->call.peer), LOG_CSTR("reason", err_text(&w->info)));
+    return e;
 }
 
 static void on_limit(struct limit_wait *wait)
@@ -206,8 +260,11 @@ static void ask_address_limit(struct way *w)
 
 static void ask_credential(struct way *w)
 {
-    if (!w->token.p)
+    if (!w->token.p) {
+        if (w->cookie.p)
+            to_pool(w, work_session);
         return;
+    }
     switch (auth_cached(w->api->invoke.auth, w->token, &w->call.who)) {
     case AUTH_KNOWN: return;
     case AUTH_REFUSED: w->result = unauthorized(&w->info); return;
@@ -246,12 +303,13 @@ static bool begin_stage(struct way *w)
 static enum err end_stage(struct way *w)
 {
     bool limits = w->api->invoke.limit != NULL;
+    if (w->stage == AT_CREDENTIAL)
+        return end_credential(w);
     if (w->result)
         return w->result;
     switch (w->stage) {
     case AT_ADDRESS_LIMIT: return limits ? take_limit(w) : OK;
     case AT_BODY: return parse_body(w, &w->info);
-    case AT_CREDENTIAL: return check_access(&w->call, &w->info);
     case AT_KEY_LIMIT: return limits && w->call.who ? take_limit(w) : OK;
     default: return OK;
     }
@@ -287,6 +345,26 @@ static bool takes_json(struct http_exchange *x)
     return str_ieq(str_trim(str_split(&type, ';')), STR_LIT("application/json"));
 }
 
+static struct str copy_field(struct way *w, struct str value)
+{
+    return value.p ? arena_copy(&w->call.arena, value) : STR_NULL;
+}
+
+/* False: there is an Authorization field, and it is none that could be right. */
+static bool take_credential(struct way *w, struct http_exchange *x)
+{
+    size_t count = http_field_count(x, "authorization");
+    enum http_method method = http_method(x);
+    w->changes_nothing = method == HTTP_METHOD_GET || method == HTTP_METHOD_HEAD;
+    if (count == 1)
+        w->token = copy_field(w, auth_bearer_token(http_field(x, "authorization")));
+    if (count == 0 && http_field_count(x, "cookie") == 1)
+        w->cookie = copy_field(w, auth_session_of_cookie(http_field(x, "cookie"), w->call.secure));
+    if (w->cookie.p)
+        w->csrf = copy_field(w, http_field(x, "x-csrf-token"));
+    return count == 0 || w->token.p;
+}
+
 static void on_head(struct http_exchange *x)
 {
     struct way *w = xcalloc(1, sizeof *w);
@@ -309,9 +387,7 @@ static void on_head(struct http_exchange *x)
     call->rest = STR_LIT("");
     if (str_ends_with(prefix, STR_LIT("*")))
         call->rest = arena_copy(&call->arena, str_make(path.p + prefix.len - 1, path.len - (prefix.len - 1)));
-    struct str token = auth_bearer_token(http_field(x, "authorization"));
-    bool broken_credential = !token.p && http_field(x, "authorization").p;
-    w->token = token.p ? arena_copy(&call->arena, token) : STR_NULL;
+    bool broken_credential = !take_credential(w, x);
     w->body = buf_make(call->endpoint->body_limit);
     http_body_pause(x);
     if (broken_credential)

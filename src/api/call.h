@@ -3,6 +3,10 @@
  *
  *     address limit -> body -> who asks -> may they? -> key limit -> work() on the pool -> reply
  *
+ * Who asks is told by an Authorization field or, where there is none, by the session's cookie. A cookie comes along
+ * whoever has made the request, so with it every method but GET and HEAD needs the session's token in X-CSRF-Token. A
+ * cookie that is not good any more counts as none. What the address limit took is given back to those who are known.
+ *
  * An endpoint is a row of endpoints.def. A body is a JSON object with no fields but those of the row. Answers are JSON
  * unless the endpoint says otherwise; errors look like everywhere: {"error":{"code","message","request_id"}}. */
 #ifndef WW_API_CALL_H
@@ -11,6 +15,8 @@
 #include <jansson.h>
 
 #include "api/api.h"
+#include "auth/event.h"
+#include "auth/user.h"
 #include "base/arena.h"
 
 /* Who may call. A credential that is sent is checked wherever it is sent. */
@@ -46,6 +52,7 @@ struct api_call {
     struct str rest;            /* of the path, behind an endpoint's prefix; never decoded, not empty there */
     struct str query;           /* as sent */
     struct auth_principal *who; /* NULL: an open endpoint, and no credential was sent */
+    const char *session;        /* the id of the session that is the credential; NULL: it is another */
     json_t *body;               /* an object; NULL: the endpoint takes none, or none was sent */
 
     /* the answer */
@@ -54,10 +61,18 @@ struct api_call {
     struct buf out;
     struct http_field fields[API_CALL_FIELDS_MAX];
     size_t field_count;
+    uint32_t retry_after_s; /* with an error that may go by; 1 where it is 0 */
 };
+
+/* The caller, for the audit trail: the account, or the key where it has none. */
+struct auth_actor api_call_actor(const struct api_call *call);
 
 /* Appends a field of the reply; `value` is copied into the call's arena, and cut where it has a control character. */
 void api_call_field(struct api_call *call, const char *name, struct str value);
+
+/* auth_event() about what the caller did. */
+void api_call_event(const struct api_call *call, enum log_level level, const char *action, const char *target,
+                    const char *detail);
 
 /* A field of the body. MISSING ones are refused where `wanted`, else *ret is untouched. All errors are FIELD_INVALID
  * and name the field. Text is UTF-8 without NUL of `min` to `max` bytes; it lives as long as the call. */
@@ -74,6 +89,10 @@ MUST_CHECK enum err api_call_query(struct api_call *call, const char *name, stru
 MUST_CHECK enum err api_call_query_number(struct api_call *call, const char *name, uint64_t min, uint64_t max,
                                           uint64_t *ret, struct err_info *reterr);
 
+/* What stands behind the endpoint's prefix, if it is an id of the store; ERR_NOT_FOUND otherwise. */
+MUST_CHECK enum err api_call_id(const struct api_call *call, char ret_id[static STORE_ID_BYTES],
+                                struct err_info *reterr);
+
 /* The page that is asked for by ?limit= (1 to STORE_PAGE_MAX) and ?cursor=. */
 MUST_CHECK enum err api_call_page(struct api_call *call, struct store_cursor *ret_cursor, size_t *ret_limit,
                                   struct err_info *reterr);
@@ -85,6 +104,9 @@ void api_put_text(struct buf *out, const char *name, const char *value);
 void api_put_number(struct buf *out, const char *name, uint64_t value);
 void api_put_bool(struct buf *out, const char *name, bool value);
 void api_put_time(struct buf *out, const char *name, uint64_t wall_ns);
+
+/* Appends {"id", "email", ... of an account, without the brace at its end. */
+void api_put_user(struct buf *out, const struct store_user *user);
 
 #define ENDPOINT(method, path, access, body_limit, fields, fn) \
     enum err fn(struct api_call *call, struct err_info *reterr);

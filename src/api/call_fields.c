@@ -14,6 +14,23 @@ void api_call_field(struct api_call *call, const char *name, struct str value)
         call->fields[call->field_count++] = (struct http_field){str_of(name), copy};
 }
 
+struct auth_actor api_call_actor(const struct api_call *call)
+{
+    const struct auth_principal *who = call->who;
+    return (struct auth_actor){!who ? "" : who->user_id[0] ? who->user_id : who->id, call->peer};
+}
+
+void api_call_event(const struct api_call *call, enum log_level level, const char *action, const char *target,
+                    const char *detail)
+{
+    auth_event(call->program->auth, &(struct auth_event){.level = level,
+                                                         .action = action,
+                                                         .actor = api_call_actor(call).id,
+                                                         .target = target,
+                                                         .address = call->peer,
+                                                         .detail = detail});
+}
+
 /* --- the body ----------------------------------------------------------------------------------- */
 /* The field, NULL where it may be and is absent; null counts as absent. */
 static enum err find_field(const struct api_call *call, const char *name, bool wanted, const json_t **ret,
@@ -120,6 +137,16 @@ enum err api_call_query_number(struct api_call *call, const char *name, uint64_t
         return err_set(reterr, ERR_FIELD_INVALID, "%s: a whole number from %llu to %llu is wanted", name,
                        (unsigned long long)min, (unsigned long long)max);
     *ret = number;
+    return OK;
+}
+
+enum err api_call_id(const struct api_call *call, char ret_id[static STORE_ID_BYTES], struct err_info *reterr)
+{
+    unsigned char bytes[(STORE_ID_BYTES - 1) / 2];
+    if (!hex_decode(call->rest, bytes, sizeof bytes))
+        return err_set(reterr, ERR_NOT_FOUND, "the address must end in an id of %d hexadecimal digits",
+                       STORE_ID_BYTES - 1);
+    hex_encode(bytes, sizeof bytes, ret_id);
     return OK;
 }
 

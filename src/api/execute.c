@@ -3,6 +3,7 @@
 
 #include "api/execute.h"
 #include "base/json.h"
+#include "base/log.h"
 
 enum { FIELD_BYTES_MAX = ARGS_BYTES_MAX };
 
@@ -251,6 +252,10 @@ void execution_reply_failure(struct http_exchange *x, struct invocation *inv)
     else if (err_may_retry(code) && code != ERR_RATE_LIMITED) /* the limits know better */
         execution_add_field(&f, STR_LIT("Retry-After"), STR_LIT("1"));
     execution_add_limits(&f, inv);
+    if (code == ERR_UNAUTHORIZED || code == ERR_FORBIDDEN || code == ERR_RATE_LIMITED)
+        LOG_WARN(code == ERR_RATE_LIMITED ? "rate limit" : "authentication failed",
+                 LOG_CSTR("request_id", inv->id), LOG_CSTR("peer", http_peer(x)),
+                 LOG_CSTR("who", inv->who ? inv->who->id : ""), LOG_CSTR("reason", err_text(&inv->failure)));
     http_reply(x, err_status(code), f.all, f.count, buf_str(&body));
     buf_done(&body);
 }
@@ -343,7 +348,9 @@ void execution_begin(struct http_exchange *x, const struct invoke_origin *from, 
     if (!streams)
         inv->input = buf_make((size_t)api->program->input_bytes_max);
     http_exchange_set_data(x, inv);
-    inv->token = auth_bearer_token(http_field(x, "authorization"));
+    /* Of two, nobody knows which one somebody on the way has looked at. */
+    if (http_field_count(x, "authorization") == 1)
+        inv->token = auth_bearer_token(http_field(x, "authorization"));
     if (inv->token.p)
         inv->token = arena_copy(&inv->arena, inv->token);
     ex->want_raw = str_ieq(http_field(x, "accept"), STR_LIT("application/octet-stream"));

@@ -71,6 +71,7 @@ void parts_raise_limits(void)
         setrlimit(RLIMIT_NOFILE, &files);
     }
     signal(SIGPIPE, SIG_IGN);
+    setenv("UV_THREADPOOL_SIZE", "16", false);
 }
 
 struct store_config parts_store_config(const struct settings *s, char path[static PARTS_PATH_BYTES])

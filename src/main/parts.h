@@ -15,7 +15,8 @@ enum { PARTS_PATH_BYTES = 4200 };
 struct store_config parts_store_config(const struct settings *s, char path[static PARTS_PATH_BYTES]);
 /* Folders and the seal's key are the caller's to fill. */
 struct modules_config parts_modules_config(const struct settings *s);
-/* Lets this process open as many descriptors as the system allows, and ignore broken pipes. */
+/* Lets this process open as many descriptors as the system allows, ignore broken pipes, and have more of what blocks
+ * (SQL, hashing of passwords) under way at once than the four that are libuv's default. Before any loop runs. */
 void parts_raise_limits(void);
 /* Makes a folder (mode 0700) and those above it. ERR_DISK_FAULT names it. */
 MUST_CHECK enum err parts_make_folder(const char *path, struct err_info *reterr);

@@ -4,6 +4,7 @@
 
 #include "api/api.h"
 #include "auth/key.h"
+#include "auth/session.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "main/commands.h"
@@ -197,8 +198,10 @@ static enum err open_kept_things(struct server *s, struct modules_config *module
         e = seal_key_load(set->data_dir, modules->seal_key, reterr);
     if (!e)
         e = store_open_with(&store, &s->program.store, reterr);
-    if (!e)
+    if (!e) {
         s->auth = auth_new(s->program.store, str_of(s->salt), AUTH_CACHE_KEYS);
+        auth_set_session_times(s->auth, set->session_idle, set->session_lifetime);
+    }
     modules->cache_dir = s->cache_dir;
     modules->temp_dir = s->temp_dir;
     return e;
@@ -207,6 +210,11 @@ static enum err open_kept_things(struct server *s, struct modules_config *module
 static void fill_program(struct server *s)
 {
     const struct settings *set = &s->settings;
+    s->program.auth = s->auth;
+    s->program.first_is_admin = set->environment == ENVIRONMENT_DEVELOPMENT;
+    s->program.may_register =
+        set->registration == REGISTRATION_OPEN ||
+        (set->registration == REGISTRATION_AUTO && set->environment == ENVIRONMENT_DEVELOPMENT);
     s->program.data_dir = set->data_dir;
     s->program.module_bytes_max = set->max_wasm_size;
     s->program.input_bytes_max = set->max_input_size;
@@ -251,6 +259,8 @@ static enum err open_limits(struct server *s, struct err_info *reterr)
     if (set->rate_limits == RATE_LIMITS_ON)
         s->limit = limit_new(&(struct limit_config){
             .kv = s->kv,
+            .key_per_minute = (uint32_t)set->key_rate,
+            .address_per_minute = (uint32_t)set->address_rate,
             .lease_ns = MIN(set->execution_timeout + set->queue_timeout + 60 * NS_PER_S, KV_LEASE_MAX_NS)});
     s->program.kv = s->kv;
     return OK;

@@ -22,6 +22,7 @@ struct settings {
 enum { ENVIRONMENT_DEVELOPMENT, ENVIRONMENT_STAGING, ENVIRONMENT_PRODUCTION };
 enum { ISOLATION_PROCESS, ISOLATION_INLINE };
 enum { RATE_LIMITS_ON, RATE_LIMITS_OFF };
+enum { REGISTRATION_AUTO, REGISTRATION_OPEN, REGISTRATION_CLOSED };
 enum { CLIENT_AUTH_OFF, CLIENT_AUTH_OPTIONAL, CLIENT_AUTH_REQUIRED };
 
 /* Reads all sources. `argc`/`argv` without the program and the subcommand; flags that are not settings are left in argv, *argc counts
