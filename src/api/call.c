@@ -171,9 +171,13 @@ static enum err parse_body(struct way *w, struct err_info *reterr)
     if (!w->body.len)
         return OK;
     call->body = json_loadb(w->body.p, w->body.len, JSON_REJECT_DUPLICATES, &error);
-    if (!call->body)
+    if (!call->body) {
+        char *quoted = strstr(error.text, " near "); /* what stands there may be a password */
+        if (quoted)
+            *quoted = 0;
         return err_set(reterr, ERR_BAD_REQUEST, "the body is not JSON: line %d, column %d: %s", error.line,
                        error.column, error.text);
+    }
     if (!json_is_object(call->body))
         return err_set(reterr, ERR_BAD_REQUEST, "the body must be a JSON object");
     json_object_foreach(
