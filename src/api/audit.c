@@ -12,7 +12,7 @@ static bool list_event(void *ctx, const struct store_audit_event *event)
     struct event_list *list = ctx;
     buf_puts(list->out, list->count++ ? ",{" : "{");
     api_put_number(list->out, "id", event->id);
-    api_put_time(list->out, "time", event->time_ns);
+    api_put_time(list->out, "created_at", event->time_ns);
     api_put_text(list->out, "actor", event->actor);
     api_put_text(list->out, "action", event->action);
     api_put_text(list->out, "target", event->target);
