@@ -55,7 +55,7 @@ struct server {
 
 static const char usage[] =
     "usage: wasmwiz serve [OPTIONS]\n\n"
-    "Serves POST /execute, /health, /health/live, /health/ready and /metrics.\n\n"
+    "Serves POST /execute, the JSON API under /api/, /health, /health/live, /health/ready and /metrics.\n\n"
     "Every setting can be given as an environment variable or in a file .env; some as a flag, too:\n\n";
 
 /* --- shutting down ------------------------------------------------------------------------------ */

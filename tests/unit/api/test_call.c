@@ -108,11 +108,11 @@ static struct world {
     struct auth_session session;
     char answer[ANSWER_BYTES];
     struct err_info info;
-} *w;
+} * w;
 
-#define CHECK_OK(call)                                 \
-    do {                                               \
-        if (call)                                      \
+#define CHECK_OK(call)                               \
+    do {                                             \
+        if (call)                                    \
             fail_msg("%s: %s", #call, w->info.text); \
     } while (0)
 
@@ -125,7 +125,8 @@ static void make_people(void)
     CHECK_OK(auth_key_create(w->program.auth, &request, &row, w->nobody, &w->info));
     for (unsigned i = 0; i < PEOPLE; i++) {
         struct store_user *user = &w->users[i];
-        *user = (struct store_user){.password_hash = "x", .tier = "free", .role = roles[i], .active = i != INACTIVE};
+        *user = (struct store_user){
+            .password_hash = "x", .tier = "free", .role = roles[i], .active = i != INACTIVE};
         snprintf(user->id, sizeof user->id, "%016x", i);
         snprintf(user->email, sizeof user->email, "%u@example.org", i);
         CHECK_OK(store_user_insert(w->program.store, user, &w->info));
@@ -148,9 +149,9 @@ static int start(const struct limit_config *limits)
     loop_init(&w->loop, 0);
     CHECK_OK(kv_open(&(struct kv_config){.url = STR_LIT(""), .loops = 1}, &w->kv, &w->info));
     kv_attach(w->kv, &w->loop);
-    w->api = (struct api_context){
-        .program = &w->program,
-        .invoke = {.loop = &w->loop, .auth = w->program.auth, .metrics = &w->metrics}};
+    w->api =
+        (struct api_context){.program = &w->program,
+                             .invoke = {.loop = &w->loop, .auth = w->program.auth, .metrics = &w->metrics}};
     if (limits) {
         struct limit_config config = *limits;
         config.kv = w->kv;
@@ -214,7 +215,8 @@ static int teardown(void **state)
 /* --- a client ----------------------------------------------------------------------------------- */
 static int send_request(const char *request, size_t len)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(w->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(w->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_true(fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0);
     assert_int_equal(send(fd, request, len, MSG_NOSIGNAL), len);
@@ -264,7 +266,8 @@ static bool says(const char *text)
 static void each_credential_opens_what_it_may(void **state)
 {
     (void)state;
-    const char *const paths[] = {"GET /open", "GET /credential", "GET /account", "GET /operator", "GET /admin"};
+    const char *const paths[] = {"GET /open", "GET /credential", "GET /account", "GET /operator",
+                                 "GET /admin"};
     const struct {
         const char *fields, *key;
         int statuses[LENGTH_OF(paths)];
@@ -275,10 +278,14 @@ static void each_credential_opens_what_it_may(void **state)
         {"Authorization: Bearer %s\r\n", w->keys[OPERATOR], {200, 200, 200, 200, 403}},
         {"Authorization: Bearer %s\r\n", w->keys[ADMIN], {200, 200, 200, 200, 200}},
         {"Authorization: Bearer %s\r\n", w->keys[INACTIVE], {403, 403, 403, 403, 403}},
-        {"Authorization: Bearer ww_0000000000000000000000000000000000000000%s\r\n", "", {401, 401, 401, 401, 401}},
+        {"Authorization: Bearer ww_0000000000000000000000000000000000000000%s\r\n",
+         "",
+         {401, 401, 401, 401, 401}},
         {"Authorization: Basic %s\r\n", w->keys[ADMIN], {401, 401, 401, 401, 401}},
         {"Authorization:%s\r\n", "", {401, 401, 401, 401, 401}},
-        {"Authorization: Bearer %s\r\nAuthorization: Bearer x\r\n", w->keys[ADMIN], {401, 401, 401, 401, 401}},
+        {"Authorization: Bearer %s\r\nAuthorization: Bearer x\r\n",
+         w->keys[ADMIN],
+         {401, 401, 401, 401, 401}},
         {"Cookie: wasmwiz=%s\r\n", w->session.id, {200, 200, 200, 403, 403}},
         {"Cookie: wasmwiz=%s0\r\n", w->session.id, {200, 401, 401, 401, 401}},
         {"Cookie: __Host-wasmwiz=%s\r\n", w->session.id, {200, 401, 401, 401, 401}},
@@ -290,8 +297,8 @@ static void each_credential_opens_what_it_may(void **state)
             for (size_t p = 0; p < LENGTH_OF(paths); p++) {
                 char fields[300];
                 const char *at = strstr(rows[i].fields, "%s");
-                snprintf(fields, sizeof fields, "%.*s%s%s", at ? (int)(at - rows[i].fields) : 0, rows[i].fields,
-                         rows[i].key, at ? at + 2 : "");
+                snprintf(fields, sizeof fields, "%.*s%s%s", at ? (int)(at - rows[i].fields) : 0,
+                         rows[i].fields, rows[i].key, at ? at + 2 : "");
                 int status = ask(paths[p], NULL, "%s", fields);
                 if (status != rows[i].statuses[p])
                     fail_msg("%s with row %zu: %d", paths[p], i, status);
@@ -309,9 +316,11 @@ static void a_session_needs_its_token_to_change(void **state)
     for (size_t i = 0; i < LENGTH_OF(methods); i++) {
         assert_int_equal(ask(methods[i], NULL, "Cookie: wasmwiz=%s\r\n", w->session.id), 403);
         assert_true(says("X-CSRF-Token"));
-        assert_int_equal(ask(methods[i], NULL, "Cookie: wasmwiz=%s\r\nX-CSRF-Token: %s\r\n", w->session.id, w->session.id),
-                         403);
-        assert_int_equal(ask(methods[i], NULL, "Cookie: wasmwiz=%s\r\nX-CSRF-Token: %s\r\n", w->session.id, w->session.csrf),
+        assert_int_equal(
+            ask(methods[i], NULL, "Cookie: wasmwiz=%s\r\nX-CSRF-Token: %s\r\n", w->session.id, w->session.id),
+            403);
+        assert_int_equal(ask(methods[i], NULL, "Cookie: wasmwiz=%s\r\nX-CSRF-Token: %s\r\n", w->session.id,
+                             w->session.csrf),
                          200);
         assert_int_equal(ask(methods[i], NULL, "Authorization: Bearer %s\r\n", w->keys[USER]), 200);
         assert_true(says("session=no"));
@@ -319,8 +328,9 @@ static void a_session_needs_its_token_to_change(void **state)
     /* Where nobody has to be known, a session without its token is nobody. */
     assert_int_equal(ask("POST /open", NULL, "Cookie: wasmwiz=%s\r\n", w->session.id), 200);
     assert_true(says("who=nobody session=no"));
-    assert_int_equal(ask("POST /open", NULL, "Cookie: wasmwiz=%s\r\nX-CSRF-Token: %s\r\n", w->session.id, w->session.csrf),
-                     200);
+    assert_int_equal(
+        ask("POST /open", NULL, "Cookie: wasmwiz=%s\r\nX-CSRF-Token: %s\r\n", w->session.id, w->session.csrf),
+        200);
     assert_true(says("session=yes"));
 }
 

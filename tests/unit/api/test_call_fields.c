@@ -69,7 +69,8 @@ static void takes_numbers_and_booleans(void **state)
     (void)state;
     uint64_t number = 77;
     bool truth = true;
-    set_body("{\"a\":5,\"z\":0,\"neg\":-1,\"f\":5.0,\"s\":\"5\",\"t\":true,\"big\":9223372036854775807,\"n\":null}");
+    set_body("{\"a\":5,\"z\":0,\"neg\":-1,\"f\":5.0,\"s\":\"5\",\"t\":true,\"big\":9223372036854775807,\"n\":"
+             "null}");
     assert_int_equal(api_call_number(&call, "a", true, 5, 5, &number, &info), OK);
     assert_int_equal(number, 5);
     assert_int_equal(api_call_number(&call, "z", true, 0, 5, &number, &info), OK);
@@ -97,12 +98,18 @@ static void decodes_queries(void **state)
     const struct {
         const char *query, *value; /* NULL: absent; "!": refused */
     } cases[] = {
-        {"", NULL},          {"b=1", NULL},       {"a=1", "1"},           {"a=", ""},
-        {"a", ""},           {"b=2&a=1", "1"},    {"a=1&b=2", "1"},       {"a=x+y", "x y"},
-        {"a=%41%2b", "A+"},  {"a=%e2%82%ac", "\xe2\x82\xac"}, {"a=b=c", "b=c"}, {"aa=1", NULL},
-        {"A=1", NULL},       {"%61=1", NULL},     {"&&a=1&", "1"},        {"a=1&a=1", "!"},
-        {"a=%", "!"},        {"a=%4", "!"},       {"a=%zz", "!"},         {"a=%00", "!"},
-        {"a=%2", "!"},       {"a=x&a", "!"},      {"b=%zz&a=1", "1"},
+        {"", NULL},         {"b=1", NULL},
+        {"a=1", "1"},       {"a=", ""},
+        {"a", ""},          {"b=2&a=1", "1"},
+        {"a=1&b=2", "1"},   {"a=x+y", "x y"},
+        {"a=%41%2b", "A+"}, {"a=%e2%82%ac", "\xe2\x82\xac"},
+        {"a=b=c", "b=c"},   {"aa=1", NULL},
+        {"A=1", NULL},      {"%61=1", NULL},
+        {"&&a=1&", "1"},    {"a=1&a=1", "!"},
+        {"a=%", "!"},       {"a=%4", "!"},
+        {"a=%zz", "!"},     {"a=%00", "!"},
+        {"a=%2", "!"},      {"a=x&a", "!"},
+        {"b=%zz&a=1", "1"},
     };
     for (size_t i = 0; i < LENGTH_OF(cases); i++) {
         struct str value = STR_LIT("untouched");
@@ -150,10 +157,14 @@ static void takes_pages(void **state)
     call.query = STR_LIT("cursor=12345-00ff");
     assert_int_equal(api_call_page(&call, &again, &limit, &info), OK);
     assert_memory_equal(&again, &cursor, sizeof cursor);
-    const char *const bad[] = {"limit=0", "limit=1001", "limit=", "limit=+1", "limit=1e3", "cursor=", "cursor=-",
-                               "cursor=1", "cursor=1-", "cursor=-00", "cursor=1-0", "cursor=1-zz", "cursor=x-00",
-                               "cursor=9223372036854775808-00", "cursor=1-00-00",
-                               "cursor=1-000000000000000000000000000000000000"};
+    const char *const bad[] = {"limit=0",        "limit=1001",
+                               "limit=",         "limit=+1",
+                               "limit=1e3",      "cursor=",
+                               "cursor=-",       "cursor=1",
+                               "cursor=1-",      "cursor=-00",
+                               "cursor=1-0",     "cursor=1-zz",
+                               "cursor=x-00",    "cursor=9223372036854775808-00",
+                               "cursor=1-00-00", "cursor=1-000000000000000000000000000000000000"};
     for (size_t i = 0; i < LENGTH_OF(bad); i++) {
         call.query = str_of(bad[i]);
         refused(api_call_page(&call, &cursor, &limit, &info), bad[i][0] == 'l' ? "limit:" : "cursor:");
@@ -164,8 +175,14 @@ static void takes_ids(void **state)
 {
     (void)state;
     char id[STORE_ID_BYTES] = "untouched";
-    const char *const bad[] = {"", "x", "00112233445566", "00112233445566770", "001122334455667g",
-                               "0011223344556677/", "%30011223344556677", "' OR 1=1 -- 00"};
+    const char *const bad[] = {"",
+                               "x",
+                               "00112233445566",
+                               "00112233445566770",
+                               "001122334455667g",
+                               "0011223344556677/",
+                               "%30011223344556677",
+                               "' OR 1=1 -- 00"};
     for (size_t i = 0; i < LENGTH_OF(bad); i++) {
         call.rest = str_of(bad[i]);
         assert_int_equal(api_call_id(&call, id, &info), ERR_NOT_FOUND);

@@ -110,9 +110,9 @@ static void old_parameters_are_noticed(void **state)
     (void)state;
     char old[crypto_pwhash_STRBYTES];
     bool right = false, outdated = false;
-    assert_int_equal(crypto_pwhash_str(old, "correct horse", 13, crypto_pwhash_OPSLIMIT_MIN,
-                                       crypto_pwhash_MEMLIMIT_MIN),
-                     0);
+    assert_int_equal(
+        crypto_pwhash_str(old, "correct horse", 13, crypto_pwhash_OPSLIMIT_MIN, crypto_pwhash_MEMLIMIT_MIN),
+        0);
     assert_int_equal(auth_password_verify(STR_LIT("correct horse"), old, &right, &outdated, &info), OK);
     assert_true(right && outdated);
     assert_int_equal(auth_password_verify(STR_LIT("wrong"), old, &right, &outdated, &info), OK);

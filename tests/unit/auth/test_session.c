@@ -7,7 +7,8 @@
 
 static struct store_user make_user(struct fixture *f, const char *id)
 {
-    struct store_user user = {.password_hash = "x", .tier = "basic", .role = STORE_ROLE_OPERATOR, .active = true};
+    struct store_user user = {
+        .password_hash = "x", .tier = "basic", .role = STORE_ROLE_OPERATOR, .active = true};
     snprintf(user.id, sizeof user.id, "%016x", (unsigned)strtoul(id, NULL, 16));
     snprintf(user.email, sizeof user.email, "%s@example.org", id);
     CHECK_OK(f, store_user_insert(f->store, &user, &f->info));
@@ -70,7 +71,8 @@ static void reads_cookies(void **state)
         if ((id.p != NULL) != cases[i].found)
             fail_msg("%s", cases[i].cookie);
         if (id.p)
-            assert_true(str_eq(id, cases[i].secure && strstr(cases[i].cookie, ID2) ? STR_LIT(ID2) : STR_LIT(ID)));
+            assert_true(
+                str_eq(id, cases[i].secure && strstr(cases[i].cookie, ID2) ? STR_LIT(ID2) : STR_LIT(ID)));
     }
     assert_null(auth_session_of_cookie(STR_NULL, true).p);
 }
@@ -81,7 +83,8 @@ static void writes_cookies(void **state)
     char cookie[AUTH_SET_COOKIE_BYTES];
     auth_set_session_times(f->auth, HOUR_NS, 10 * HOUR_NS);
     auth_session_cookie(f->auth, ID, true, cookie);
-    assert_string_equal(cookie, "__Host-wasmwiz=" ID "; Path=/; Max-Age=36000; HttpOnly; SameSite=Lax; Secure");
+    assert_string_equal(cookie,
+                        "__Host-wasmwiz=" ID "; Path=/; Max-Age=36000; HttpOnly; SameSite=Lax; Secure");
     auth_session_cookie(f->auth, ID, false, cookie);
     assert_string_equal(cookie, "wasmwiz=" ID "; Path=/; Max-Age=36000; HttpOnly; SameSite=Lax");
     auth_session_cookie(f->auth, "", true, cookie);
@@ -119,10 +122,11 @@ static void the_store_has_no_id(void **state)
     struct store_user user = make_user(f, "1");
     struct auth_session session = begin_session(f, &user);
     char sql[400];
-    snprintf(sql, sizeof sql,
-             "SELECT count(*) FROM sessions WHERE lower(hex(id_hash)) IN ('%s', '%s') OR lower(hex(csrf_hash)) IN"
-             " ('%s', '%s')",
-             session.id, session.csrf, session.id, session.csrf);
+    snprintf(
+        sql, sizeof sql,
+        "SELECT count(*) FROM sessions WHERE lower(hex(id_hash)) IN ('%s', '%s') OR lower(hex(csrf_hash)) IN"
+        " ('%s', '%s')",
+        session.id, session.csrf, session.id, session.csrf);
     assert_int_equal(run_sql(f, sql), 0);
     assert_int_equal(run_sql(f, "SELECT count(*) FROM sessions"), 1);
     /* What is kept opens nothing. */
@@ -189,7 +193,8 @@ static void an_inactive_user_has_none(void **state)
     struct store_user user = make_user(f, "1");
     const bool no = false;
     struct auth_session session = begin_session(f, &user);
-    CHECK_OK(f, store_user_change(f->store, user.id, &(struct store_user_change){.active = &no}, 1, &f->info));
+    CHECK_OK(f,
+             store_user_change(f->store, user.id, &(struct store_user_change){.active = &no}, 1, &f->info));
     assert_int_equal(find(f, session.id), ERR_FORBIDDEN);
     assert_int_equal(auth_session_begin(f->auth, &user, "", &session, &f->info), ERR_UNAUTHORIZED);
     CHECK_OK(f, store_user_delete(f->store, user.id, &f->info));

@@ -63,8 +63,8 @@ static void an_account_comes_with_its_key(void **state)
     auth_principal_unref(who);
     assert_int_equal(events(f, "user.create"), 1);
     assert_int_equal(events(f, "key.create"), 1);
-    assert_int_equal(
-        auth_user_create(f->auth, &request, &command_line, &user, token, &f->info), ERR_CONFLICT);
+    assert_int_equal(auth_user_create(f->auth, &request, &command_line, &user, token, &f->info),
+                     ERR_CONFLICT);
 }
 
 static void addresses_are_checked(void **state)
@@ -74,8 +74,8 @@ static void addresses_are_checked(void **state)
     memset(longest, 'a', sizeof longest);
     longest[5] = '@';
     longest[sizeof longest - 1] = 0;
-    const char *const bad[] = {"",          "@",         "a@",        "@a",     "a",        "a@b@c", "a b@c", "a@b c",
-                               "a@b\n",     "\ta@b",     "a@b\x7f",   "a@\xc3\xa4", longest};
+    const char *const bad[] = {"",      "@",     "a@",    "@a",      "a",          "a@b@c", "a b@c",
+                               "a@b c", "a@b\n", "\ta@b", "a@b\x7f", "a@\xc3\xa4", longest};
     struct store_user user;
     char token[AUTH_KEY_TOKEN_BYTES];
     for (size_t i = 0; i < LENGTH_OF(bad); i++) {
@@ -112,14 +112,16 @@ static void other_fields_are_checked(void **state)
     CHECK_OK(f, auth_user_create(f->auth, &request, &command_line, &user, token, &f->info));
     assert_string_equal(user.tier, "free");
     request.email = STR_LIT("b@example.org");
-    assert_int_equal(auth_user_create(f->auth, &request, &command_line, &user, token, &f->info), ERR_CONFLICT);
+    assert_int_equal(auth_user_create(f->auth, &request, &command_line, &user, token, &f->info),
+                     ERR_CONFLICT);
 }
 
-static enum err register_as(struct fixture *f, const char *email, bool first_is_admin, struct store_user *user)
+static enum err register_as(struct fixture *f, const char *email, bool first_is_admin,
+                            struct store_user *user)
 {
     char token[AUTH_KEY_TOKEN_BYTES];
-    return auth_user_register(f->auth, str_of(email), STR_LIT(WORD), first_is_admin, "192.0.2.1", user,
-                              token, &wait_s, &f->info);
+    return auth_user_register(f->auth, str_of(email), STR_LIT(WORD), first_is_admin, "192.0.2.1", user, token,
+                              &wait_s, &f->info);
 }
 
 static void the_first_may_be_administrator(void **state)
@@ -168,7 +170,7 @@ static void logs_in_and_slows_down(void **state)
     for (int i = 0; i < 4; i++)
         assert_int_equal(login(f, MAIL, "wrong horse"), ERR_UNAUTHORIZED);
     assert_string_equal(f->info.text, wrong); /* whether the account is there is not told */
-    CHECK_OK(f, login(f, MAIL, WORD)); /* and all is forgiven */
+    CHECK_OK(f, login(f, MAIL, WORD));        /* and all is forgiven */
     for (int i = 0; i < 5; i++)
         assert_int_equal(login(f, MAIL, "wrong horse"), ERR_UNAUTHORIZED);
     assert_int_equal(login(f, MAIL, WORD), ERR_RATE_LIMITED); /* even when it is right */
@@ -197,7 +199,8 @@ static void one_client_does_not_try_all_accounts(void **state)
     }
     assert_in_range(tried, 10, 25);
     struct store_user user;
-    CHECK_OK(f, auth_user_login(f->auth, STR_LIT(MAIL), STR_LIT(WORD), "192.0.2.2", &user, &wait_s, &f->info));
+    CHECK_OK(f,
+             auth_user_login(f->auth, STR_LIT(MAIL), STR_LIT(WORD), "192.0.2.2", &user, &wait_s, &f->info));
 }
 
 static void an_inactive_account_stays_out(void **state)
@@ -225,7 +228,8 @@ static void hashes_are_brought_up_to_date(void **state)
     struct store_user ann = create(f, MAIL, STORE_ROLE_USER), found;
     char old[crypto_pwhash_STRBYTES];
     assert_int_equal(
-        crypto_pwhash_str(old, WORD, strlen(WORD), crypto_pwhash_OPSLIMIT_MIN, crypto_pwhash_MEMLIMIT_MIN), 0);
+        crypto_pwhash_str(old, WORD, strlen(WORD), crypto_pwhash_OPSLIMIT_MIN, crypto_pwhash_MEMLIMIT_MIN),
+        0);
     const struct store_user_change change = {.password_hash = old};
     CHECK_OK(f, store_user_change(f->store, ann.id, &change, 1, &f->info));
     CHECK_OK(f, login_as(f, MAIL, WORD, &ann));
@@ -238,7 +242,8 @@ static void hashes_are_brought_up_to_date(void **state)
 static enum err change_password(struct fixture *f, const char *id, const char *from, const char *to,
                                 const char *keep)
 {
-    return auth_user_change_password(f->auth, id, str_of(from), str_of(to), keep, "192.0.2.1", &wait_s, &f->info);
+    return auth_user_change_password(f->auth, id, str_of(from), str_of(to), keep, "192.0.2.1", &wait_s,
+                                     &f->info);
 }
 
 static void a_new_password_ends_the_other_sessions(void **state)
