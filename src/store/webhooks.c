@@ -210,18 +210,31 @@ enum err store_delivery_add(struct store *s, const struct store_delivery *delive
     return e;
 }
 
-enum err store_delivery_claim(struct store *s, uint64_t now_ns, uint64_t until_ns, size_t limit,
+enum err store_delivery_claim(struct store *s, const struct store_claim *claim,
                               bool (*each)(void *ctx, const struct store_delivery *delivery), void *ctx,
                               struct err_info *reterr)
 {
     struct delivery_walk w = {.each = each, .ctx = ctx};
-    struct store_value values[] = {store_number("now", now_ns), store_number("until", until_ns),
-                                   store_limit(limit)};
+    struct store_value values[3 + STORE_CLAIM_EXCEPT_MAX] = {store_number("now", claim->now_ns),
+                                                             store_number("until", claim->until_ns),
+                                                             store_limit(claim->limit)};
+    for (size_t i = 0; i < STORE_CLAIM_EXCEPT_MAX; i++)
+        values[3 + i] = store_cstr("webhook_id", claim->except[i] ? claim->except[i] : "");
     struct store_call call = {.statement = SQL_DELIVERY_CLAIM,
                               .values = values,
                               .count = LENGTH_OF(values),
                               .each = give_delivery,
                               .ctx = &w};
+    return store_run(s, STORE_WRITE, &call, reterr);
+}
+
+enum err store_delivery_postpone(struct store *s, const char *webhook_id, uint64_t until_ns,
+                                 struct err_info *reterr)
+{
+    struct store_value values[] = {store_cstr("webhook_id", webhook_id),
+                                   store_number("next_attempt_ns", until_ns)};
+    struct store_call call = {
+        .statement = SQL_DELIVERY_POSTPONE, .values = values, .count = LENGTH_OF(values)};
     return store_run(s, STORE_WRITE, &call, reterr);
 }
 

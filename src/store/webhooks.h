@@ -57,11 +57,21 @@ struct store_delivery {
 /* Queues a delivery. A second one with the same id changes nothing. ERR_FIELD_INVALID: no such webhook. */
 MUST_CHECK enum err store_delivery_add(struct store *s, const struct store_delivery *delivery,
                                        struct err_info *reterr);
-/* Takes up to `limit` deliveries that are due at `now_ns`: counts an attempt and moves next_attempt_ns to
- * `until_ns`, when they are due again unless they are settled. No two callers get the same. */
-MUST_CHECK enum err store_delivery_claim(struct store *s, uint64_t now_ns, uint64_t until_ns, size_t limit,
+enum { STORE_CLAIM_EXCEPT_MAX = 4 };
+struct store_claim {
+    uint64_t now_ns;   /* what is due by then */
+    uint64_t until_ns; /* when it is due again unless it is settled */
+    size_t limit;
+    const char *except[STORE_CLAIM_EXCEPT_MAX]; /* webhooks whose deliveries stay; NULL = none */
+};
+/* Takes deliveries that are due, those that wait longest first: counts an attempt and moves next_attempt_ns to
+ * `until_ns`. No two callers get the same. */
+MUST_CHECK enum err store_delivery_claim(struct store *s, const struct store_claim *claim,
                                          bool (*each)(void *ctx, const struct store_delivery *delivery),
                                          void *ctx, struct err_info *reterr);
+/* None of the webhook's pending deliveries is due before `until_ns`. */
+MUST_CHECK enum err store_delivery_postpone(struct store *s, const char *webhook_id, uint64_t until_ns,
+                                            struct err_info *reterr);
 /* How the attempt went: DONE, FAILED for good, or PENDING until `next_attempt_ns`. ERR_NOT_FOUND: it is not
  * pending. */
 MUST_CHECK enum err store_delivery_settle(struct store *s, const char *id, enum store_delivery_state state,

@@ -542,8 +542,10 @@ static void test_tls(void **state)
     server.tls = tls_other_name;
     assert_int_equal(ask(request_of("POST", url_of("https", "/")), NULL, 0, &err), -ERR_BUSY);
     assert_non_null(strstr(err_text(&err), "does not verify"));
-    server.tls = NULL;
-    assert_int_equal(ask(request_of("POST", url_of("https", "/")), NULL, 0, &err), -ERR_BUSY);
+    server.tls = NULL; /* it waits for more of what it takes for a head */
+    struct http_client_request r = request_of("POST", url_of("https", "/"));
+    r.timeout_ns = 200 * NS_PER_MS;
+    assert_int_equal(ask(r, NULL, 0, &err), -ERR_BUSY);
 }
 
 static void *ask_often(void *arg)

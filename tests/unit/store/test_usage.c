@@ -469,7 +469,8 @@ static void add_deliveries(struct fixture *f, unsigned count)
 static struct claimed claim(struct fixture *f, uint64_t now, uint64_t until, size_t limit)
 {
     struct claimed c = {0};
-    CHECK_OK(f, store_delivery_claim(f->store, now, until, limit, note_delivery, &c, &f->info));
+    CHECK_OK(f, store_delivery_claim(f->store, &(struct store_claim){now, until, limit, {NULL}},
+                                     note_delivery, &c, &f->info));
     return c;
 }
 
@@ -509,6 +510,32 @@ static void deliveries_are_claimed_and_settled(void **state)
     assert_int_equal(run_sql(f, "SELECT count(*) FROM webhook_deliveries"), 0);
 }
 
+static void a_webhook_is_passed_over_and_put_off(void **state)
+{
+    struct fixture *f = begin(state);
+    struct claimed c = {0};
+    add_deliveries(f, 3);
+    struct store_webhook hook = make_hook(1, 1), other = make_hook(2, 1);
+    CHECK_OK(f, store_webhook_insert(f->store, &other, &f->info));
+    struct store_delivery d = make_delivery(7, 500);
+    snprintf(d.webhook_id, sizeof d.webhook_id, "%s", other.id);
+    CHECK_OK(f, store_delivery_add(f->store, &d, &f->info));
+    struct store_claim passing_over = {1000, 2000, 10, {NULL, hook.id}};
+    CHECK_OK(f, store_delivery_claim(f->store, &passing_over, note_delivery, &c, &f->info));
+    assert_int_equal(c.count, 1);
+    assert_string_equal(c.ids[0], d.id);
+    CHECK_OK(f, store_delivery_postpone(f->store, hook.id, 1500, &f->info));
+    assert_int_equal(claim(f, 1499, 2000, 10).count, 0);
+    c = claim(f, 1500, 9000, 10);
+    assert_int_equal(c.count, 3);
+    assert_int_equal(c.attempts[0], 1);
+    CHECK_OK(f, store_delivery_postpone(f->store, hook.id, 100, &f->info)); /* never back */
+    CHECK_OK(f, store_delivery_settle(f->store, c.ids[0], STORE_DELIVERY_DONE, 0, "", &f->info));
+    CHECK_OK(f, store_delivery_postpone(f->store, hook.id, 10000, &f->info));
+    assert_int_equal(claim(f, 9000, 20000, 10).count, 1); /* the other's */
+    assert_int_equal(claim(f, 10000, 20000, 10).count, 2);
+}
+
 struct taker {
     pthread_t thread;
     struct fixture *f;
@@ -518,12 +545,12 @@ struct taker {
 
 static void *take_all(void *ctx)
 {
+    static const struct store_claim all_due = {.now_ns = 1000, .until_ns = 9000, .limit = 3};
     struct taker *t = ctx;
     size_t before;
     do {
         before = t->claimed.count;
-        t->failures +=
-            store_delivery_claim(t->f->store, 1000, 9000, 3, note_delivery, &t->claimed, NULL) != OK;
+        t->failures += store_delivery_claim(t->f->store, &all_due, note_delivery, &t->claimed, NULL) != OK;
     } while (t->claimed.count > before);
     return NULL;
 }
@@ -563,6 +590,7 @@ int main(void)
         ON_BOTH(a_damaged_row_is_told),
         ON_BOTH(webhooks_are_made_changed_and_deleted),
         ON_BOTH(deliveries_are_claimed_and_settled),
+        ON_BOTH(a_webhook_is_passed_over_and_put_off),
         ON_BOTH(no_two_take_the_same_delivery),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
