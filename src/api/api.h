@@ -5,6 +5,7 @@
 #include "http/server.h"
 #include "invoke/invocation.h"
 #include "store/store.h"
+#include "webhook/webhook.h"
 
 /* What the handlers of one loop share: http_exchange_server_data(). */
 struct api_context {
@@ -22,6 +23,7 @@ struct api_program {
     struct kv *kv;
     bool may_register;   /* whether people may make accounts by themselves */
     bool first_is_admin; /* and the very first one is an administrator */
+    struct webhooks *webhooks;
     const char *data_dir;
     uint64_t module_bytes_max;
     uint64_t input_bytes_max;

@@ -59,6 +59,20 @@ static void on_limit(struct limit_wait *w)
     invocation_resume(CONTAINER_OF(w, struct invocation, limit));
 }
 
+static enum step_result refuse_by_limit(struct invocation *inv)
+{
+    const struct auth_principal *who = inv->who;
+    const struct limit_state *state = &inv->limit.state;
+    limit_refusal(state, &inv->failure);
+    webhook_limit_reached(inv->context->webhooks, who->user_id,
+                          &(struct webhook_limit){.key_id = who->key_id,
+                                                  .name = who->name,
+                                                  .what = limit_what_name(state->refused_by),
+                                                  .figure = state->figure,
+                                                  .wall_ns = clock_wall_ns()});
+    return STEP_FAIL;
+}
+
 /* Takes one execution of the key's tier. Without a key (the command line) or without limits there is nothing to ask. */
 static enum step_result step_admit(struct invocation *inv)
 {
@@ -73,7 +87,7 @@ static enum step_result step_admit(struct invocation *inv)
             LIMIT_ASK)
             return STEP_WAIT;
     }
-    return w->answer == LIMIT_REFUSED && limit_refusal(&w->state, &inv->failure) ? STEP_FAIL : STEP_DONE;
+    return w->answer == LIMIT_REFUSED ? refuse_by_limit(inv) : STEP_DONE;
 }
 
 /* What was taken goes back, the token too where the request cost nothing: nothing ran, and nothing was compiled for it. */
@@ -210,11 +224,26 @@ static enum step_result step_reply(struct invocation *inv)
     return STEP_DONE;
 }
 
+static void tell_of_run(struct invocation *inv)
+{
+    enum cause cause = inv->receipt.cause;
+    bool failed = cause != CAUSE_OK;
+    if (inv->who && cause != CAUSE_CANCELLED && cause != CAUSE_SANDBOX_CRASHED)
+        webhook_run_ended(inv->context->webhooks, inv->who->user_id,
+                          &(struct webhook_run){.sha = inv->sha,
+                                                .run_id = inv->id,
+                                                .cause = cause_name(cause),
+                                                .failed = failed,
+                                                .wall_ns = failed ? clock_wall_ns() : 0});
+}
+
 static enum step_result step_meter(struct invocation *inv)
 {
     struct metrics *m = inv->context->metrics;
     const struct run_report *r = &inv->report;
     give_back(inv);
+    if (inv->ran)
+        tell_of_run(inv);
     if (inv->ran)
         metrics_count_run(m, (enum cause)r->cause, r->run_ns, r->cpu_ns, r->stdin_bytes, r->stdout_bytes,
                           r->memory_peak_bytes, r->host_calls);

@@ -19,6 +19,7 @@
 #include "meter/metrics.h"
 #include "meter/receipt.h"
 #include "module/module.h"
+#include "webhook/webhook.h"
 
 /* step, the folder that does the work */
 #define INVOKE_STEPS(STEP)   \
@@ -63,7 +64,8 @@ struct invoke_context {
     struct exec_loop *exec;
     struct modules *modules;
     struct auth *auth;
-    struct limit *limit; /* NULL: none is kept */
+    struct limit *limit;       /* NULL: none is kept */
+    struct webhooks *webhooks; /* NULL: nobody is told */
     struct metrics *metrics;
     /* The server's ceilings, which are the defaults, too. */
     uint64_t timeout_ns, memory_bytes, stdout_bytes, stderr_bytes;

@@ -228,6 +228,20 @@ static void fill_program(struct server *s)
     s->program.loop_count = s->loop_count;
 }
 
+static void open_webhooks(struct server *s)
+{
+    const struct settings *set = &s->settings;
+    bool development = set->environment == ENVIRONMENT_DEVELOPMENT;
+    s->program.webhooks = webhooks_new(&(struct webhooks_config){
+        .store = s->program.store,
+        .salt = str_of(s->salt),
+        .private_too = set->webhooks_private == WEBHOOKS_PRIVATE_ON ||
+                       (set->webhooks_private == WEBHOOKS_PRIVATE_AUTO && development),
+        .retry_ns = set->webhooks_retry,
+        .attempts = set->webhooks_attempts,
+    });
+}
+
 static struct serve_loop *make_loop(struct server *s, uint32_t index)
 {
     struct serve_loop *sl = xcalloc(1, sizeof *sl);
@@ -279,6 +293,7 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
         .modules = s->program.modules,
         .auth = s->auth,
         .limit = s->limit,
+        .webhooks = s->program.webhooks,
         .metrics = &sl->metrics,
         .timeout_ns = set->execution_timeout,
         .memory_bytes = set->memory_limit,
@@ -384,6 +399,8 @@ static enum err start(struct server *s, struct err_info *reterr)
         e = modules_new(loops[0], &modules, &s->program.modules, reterr);
     if (!e)
         e = front_open(&s->front, &s->settings, reterr);
+    if (!e)
+        open_webhooks(s);
     fill_program(s);
     const char *host = s->settings.server_host[0]                           ? s->settings.server_host
                        : s->settings.environment == ENVIRONMENT_DEVELOPMENT ? "127.0.0.1"
@@ -418,6 +435,7 @@ static void finish(struct server *s)
     executor_free(s->program.executor);
     limit_free(s->limit);
     kv_free(s->kv);
+    webhooks_free(s->program.webhooks);
     auth_free(s->auth);
     front_done(&s->front);
     store_close(s->program.store);
