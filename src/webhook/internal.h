@@ -32,7 +32,7 @@ struct webhook_failing {
     uint64_t
         times_ns[WEBHOOK_FAILURES]; /* of the last failures; the oldest stands at count % WEBHOOK_FAILURES */
     uint32_t count;                 /* in a row */
-    uint64_t told_hour;
+    uint64_t told_hour;             /* since 1970, from 1 on; 0 = never */
 };
 
 /* Bounded, so it forgets: then something is told once more, and the delivery's id says that it was. */

@@ -65,7 +65,7 @@ static struct webhook_failing *take_place(struct webhook_failing *failing, atomi
 
 static bool note_failure(struct webhook_failing *f, uint64_t now_ns)
 {
-    uint64_t hour = now_ns / (3600 * NS_PER_S);
+    uint64_t hour = now_ns / (3600 * NS_PER_S) + 1;
     f->times_ns[f->count++ % WEBHOOK_FAILURES] = now_ns;
     uint64_t oldest_ns = f->times_ns[f->count % WEBHOOK_FAILURES];
     if (f->count < WEBHOOK_FAILURES || now_ns - oldest_ns > WEBHOOK_FAILURES_WITHIN_NS ||
