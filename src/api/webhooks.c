@@ -60,7 +60,7 @@ static void put_hook(struct buf *out, const struct store_webhook *hook, const ch
     api_put_text(out, "url", hook->url);
     put_events(out, hook->events);
     api_put_bool(out, "active", hook->active);
-    api_put_time(out, "created", hook->created_ns);
+    api_put_time(out, "created_at", hook->created_ns);
     if (secret)
         api_put_text(out, "secret", secret);
     buf_putc(out, '}');
@@ -208,8 +208,8 @@ static bool list_delivery(void *ctx, const struct store_delivery *d)
     api_put_text(out, "event", d->event);
     api_put_text(out, "state", words[d->state]);
     api_put_number(out, "attempts", d->attempts);
-    api_put_time(out, "created", d->created_ns);
-    api_put_time(out, "next_attempt", d->state == STORE_DELIVERY_PENDING ? d->next_attempt_ns : 0);
+    api_put_time(out, "created_at", d->created_ns);
+    api_put_time(out, "next_attempt_at", d->state == STORE_DELIVERY_PENDING ? d->next_attempt_ns : 0);
     api_put_text(out, "error", d->error);
     buf_putc(out, '}');
     return true;

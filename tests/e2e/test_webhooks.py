@@ -180,7 +180,7 @@ def test_a_test_arrives_signed(hook_server, receiver):
     assert said["event"] == "webhook.test" and said["data"] == {"webhook_id": hook["id"]}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said["created"])
     sent = account.delivery(hook, delivery_id)
-    assert sent["attempts"] == 1 and sent["error"] == "" and sent["next_attempt"] is None
+    assert sent["attempts"] == 1 and sent["error"] == "" and sent["next_attempt_at"] is None
     assert hook["secret"] not in hook_server.log_text()
 
 
@@ -241,7 +241,7 @@ def test_a_receiver_that_comes_back_gets_what_it_missed(hook_server, start_recei
     hook = account.hook(f"http://127.0.0.1:{port}/")
     delivery_id = account.test(hook)
     missed = wait_until(lambda: [d for d in account.deliveries(hook) if d["error"]], "an attempt fails")
-    assert missed[0]["state"] == "pending" and missed[0]["next_attempt"]
+    assert missed[0]["state"] == "pending" and missed[0]["next_attempt_at"]
     assert "127.0.0.1" in missed[0]["error"]
     receiver = start_receiver(port)
     wait_until(lambda: account.delivery(hook, delivery_id)["state"] == "done", "it is delivered", 30)

@@ -30,6 +30,7 @@ static struct {
     struct receipt receipt;
     char out[100];
     unsigned key_refs, module_refs, cancelled, idle;
+    unsigned told_limits, told_good, told_bad; /* for webhooks */
 } w;
 
 static struct loop loop;
@@ -89,6 +90,31 @@ enum err limit_refusal(const struct limit_state *state, struct err_info *info)
 {
     (void)state;
     return err_set(info, ERR_RATE_LIMITED, "too often");
+}
+
+const char *limit_what_name(enum limit_what what)
+{
+    assert_int_equal(what, LIMIT_NOTHING);
+    return "day";
+}
+
+void webhook_limit_reached(struct webhooks *hooks, const char *user_id, const struct webhook_limit *limit)
+{
+    assert_ptr_equal(hooks, &w);
+    assert_string_equal(user_id, "user-id");
+    assert_string_equal(limit->what, "day");
+    w.told_limits++;
+}
+
+void webhook_run_ended(struct webhooks *hooks, const char *user_id, const struct webhook_run *run)
+{
+    assert_ptr_equal(hooks, &w);
+    assert_string_equal(user_id, "user-id");
+    assert_ptr_equal(run->sha, inv->sha);
+    assert_int_equal(run->failed, strcmp(run->cause, "ok") != 0);
+    assert_int_equal(run->wall_ns != 0, run->failed);
+    w.told_good += !run->failed;
+    w.told_bad += run->failed;
 }
 
 void limit_give(struct limit *l, struct loop *of, struct kv_ticket *ticket, bool refund)
@@ -238,9 +264,11 @@ static int setup(void **state)
     w.module_at_once = true;
     loop_init(&loop, 0);
     snprintf(key.id, sizeof key.id, "key-id");
+    snprintf(key.user_id, sizeof key.user_id, "user-id");
     module.compile_ns = 5000;
     context = (struct invoke_context){.loop = &loop,
                                       .limit = (struct limit *)&w,
+                                      .webhooks = (struct webhooks *)&w,
                                       .metrics = &metrics,
                                       .timeout_ns = NS_PER_S,
                                       .memory_bytes = MIB,
@@ -324,6 +352,31 @@ static void test_all_at_once(void **state)
     assert_int_equal(runs(CAUSE_TRAP), 1);
     assert_int_equal(w.given, 1);
     assert_int_equal(w.refunded, 0);
+    assert_int_equal(w.told_bad, 1);
+}
+
+static void test_which_runs_webhooks_hear_of(void **state)
+{
+    static const struct {
+        enum cause cause;
+        unsigned good, bad;
+    } cases[] = {{CAUSE_OK, 1, 0},
+                 {CAUSE_EXIT, 1, 1},
+                 {CAUSE_CANCELLED, 1, 1},
+                 {CAUSE_DEADLINE, 1, 2},
+                 {CAUSE_SANDBOX_CRASHED, 1, 2},
+                 {CAUSE_OK, 2, 2}};
+    (void)state;
+    for (size_t i = 0; i < LENGTH_OF(cases); i++) {
+        begin();
+        end_run(cases[i].cause, true);
+        assert_int_equal(w.told_good, cases[i].good);
+        assert_int_equal(w.told_bad, cases[i].bad);
+        w.trace[0] = 0;
+        w.idle = 0;
+    }
+    assert_int_equal(w.told_limits, 0);
+    w.idle = 1;
 }
 
 static void resume(struct invocation *i)
@@ -470,6 +523,8 @@ static void test_rate_limit(void **state)
     begin();
     expect_trace("auth receive limit reply released");
     assert_int_equal(w.replied, ERR_RATE_LIMITED);
+    assert_int_equal(w.told_limits, 1);
+    assert_int_equal(w.told_bad, 0);
 }
 
 static void test_rate_limit_later(void **state)
@@ -747,6 +802,7 @@ int main(void)
         SPINE_TEST(test_receive_fails),
         SPINE_TEST(test_rate_limit),
         SPINE_TEST(test_rate_limit_later),
+        SPINE_TEST(test_which_runs_webhooks_hear_of),
         SPINE_TEST(test_module_fails),
         SPINE_TEST(test_module_is_rejected_later),
         SPINE_TEST(test_executor_is_full),
