@@ -288,6 +288,7 @@ static void set_walls(struct transfer *t)
 {
     uint64_t timeout_ms = MAX(t->request->timeout_ns / NS_PER_MS, 1);
     SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_QUICK_EXIT, 1L); /* a name that nobody answers for doesn't hold us past the time-out */
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_FOLLOWLOCATION, 0L);
