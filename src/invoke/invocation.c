@@ -242,13 +242,13 @@ static enum step_result step_meter(struct invocation *inv)
     struct metrics *m = inv->context->metrics;
     const struct run_report *r = &inv->report;
     give_back(inv);
-    if (inv->ran)
-        tell_of_run(inv);
-    if (inv->ran)
+    if (inv->ran) {
         metrics_count_run(m, (enum cause)r->cause, r->run_ns, r->cpu_ns, r->stdin_bytes, r->stdout_bytes,
                           r->memory_peak_bytes, r->host_calls);
-    else if (inv->failure.code)
+        tell_of_run(inv);
+    } else if (inv->failure.code) {
         metrics_add(&m->errors[inv->failure.code], 1);
+    }
     LOG_INFO("run", LOG_CSTR("run_id", inv->id), LOG_CSTR("key", inv->who ? inv->who->id : ""),
              LOG_CSTR("cause", inv->ran ? cause_name((enum cause)r->cause) : ""),
              LOG_CSTR("error", inv->failure.code ? err_code(inv->failure.code) : ""),
