@@ -5,6 +5,7 @@
 #include <openssl/params.h>
 
 #include "auth/internal.h"
+#include "auth/issuer.h"
 #include "auth/key.h"
 #include "auth/session.h"
 #include "base/clock.h"
@@ -55,6 +56,11 @@ void auth_free(struct auth *a)
     EVP_MAC_CTX_free(a->hmac);
     pthread_mutex_destroy(&a->lock);
     free(a);
+}
+
+void auth_trust(struct auth *a, struct auth_issuer *issuer)
+{
+    a->issuer = issuer;
 }
 
 bool auth_is_alphanumeric(char c)
@@ -124,9 +130,15 @@ static bool has_expired(uint64_t expires_ns)
     return expires_ns && expires_ns <= clock_wall_ns();
 }
 
+/* Whether it could be a credential at all; of what could not, nothing is remembered. */
+static bool has_form(const struct auth *a, struct str token)
+{
+    return auth_key_has_form(token) || (a->issuer && auth_jwt_has_form(token));
+}
+
 enum auth_answer auth_cached(struct auth *a, struct str token, struct auth_principal **ret_who)
 {
-    if (!auth_key_has_form(token))
+    if (!has_form(a, token))
         return AUTH_REFUSED;
     enum auth_answer answer = AUTH_ASK;
     unsigned char mac[AUTH_MAC_BYTES];
@@ -144,8 +156,8 @@ enum auth_answer auth_cached(struct auth *a, struct str token, struct auth_princ
     return answer;
 }
 
-static struct auth_principal *make_principal(const struct store_key *row, const struct store_user *user,
-                                             const struct store_tier *tier)
+static struct auth_principal *principal_of_key(const struct store_key *row, const struct store_user *user,
+                                               const struct store_tier *tier)
 {
     struct auth_principal *p = auth_principal_new(AUTH_BY_KEY);
     snprintf(p->id, sizeof p->id, "%s", row->id);
@@ -154,6 +166,18 @@ static struct auth_principal *make_principal(const struct store_key *row, const 
     snprintf(p->name, sizeof p->name, "%s", row->name);
     p->role = user->id[0] ? user->role : STORE_ROLE_USER;
     p->expires_ns = row->expires_ns;
+    auth_principal_set_tier(p, tier);
+    return p;
+}
+
+static struct auth_principal *principal_of_jwt(const struct store_user *user, const struct store_tier *tier,
+                                               uint64_t expires_ns)
+{
+    struct auth_principal *p = auth_principal_new(AUTH_BY_JWT);
+    snprintf(p->id, sizeof p->id, "%s", user->id);
+    snprintf(p->user_id, sizeof p->user_id, "%s", user->id);
+    p->role = user->role;
+    p->expires_ns = expires_ns;
     auth_principal_set_tier(p, tier);
     return p;
 }
@@ -181,9 +205,75 @@ static enum err unauthorized(struct err_info *reterr)
     return err_set(reterr, ERR_UNAUTHORIZED, "%s", err_sentence(ERR_UNAUTHORIZED));
 }
 
+/* OK with *ret_who NULL: refused, as far as the store knows. FORBIDDEN: of an account that is not active. */
+MUST_CHECK static enum err find_key(struct auth *a, const unsigned char mac[static AUTH_MAC_BYTES],
+                                    struct auth_principal **ret_who, struct err_info *reterr)
+{
+    struct store_key row;
+    struct store_user user;
+    struct store_tier tier;
+    enum err e = store_key_and_user_by_hash(a->store, mac, &row, &user, reterr);
+    if (!e)
+        e = store_tier_get(a->store, user.id[0] ? user.tier : row.tier, &tier, reterr);
+    if (e)
+        return e == ERR_NOT_FOUND ? OK : e;
+    if (CRYPTO_memcmp(row.hash, mac, sizeof row.hash) != 0 || row.revoked_ns || has_expired(row.expires_ns))
+        return OK;
+    if (user.id[0] && !user.active)
+        return err_set(reterr, ERR_FORBIDDEN, "the account of this API key is not active");
+    *ret_who = principal_of_key(&row, &user, &tier);
+    return OK;
+}
+
+/* The token itself; a key that is not there may have come since. */
+MUST_CHECK static enum err check_jwt(struct auth *a, struct str token, struct auth_jwt_claims *ret_claims,
+                                     struct err_info *reterr)
+{
+    enum err e = auth_issuer_check(a->issuer, token, ret_claims, reterr);
+    if (e == ERR_NOT_FOUND && auth_issuer_may_refresh(a->issuer)) {
+        auth_refresh_issuer(a);
+        e = auth_issuer_check(a->issuer, token, ret_claims, reterr);
+    }
+    if (e == ERR_NOT_FOUND && auth_issuer_is_waiting(a->issuer))
+        return err_set(reterr, ERR_BUSY, "the keys that this token is checked with are not there yet");
+    return e == ERR_NOT_FOUND ? ERR_UNAUTHORIZED : e;
+}
+
+/* Like find_key(). Role and tier are the account's, whatever the token says. */
+MUST_CHECK static enum err find_jwt(struct auth *a, struct str token, struct auth_principal **ret_who,
+                                    struct err_info *reterr)
+{
+    struct auth_jwt_claims claims;
+    struct err_info why = {0};
+    enum err e = check_jwt(a, token, &claims, &why);
+    if (e == ERR_UNAUTHORIZED) {
+        LOG_DEBUG("JWT refused", LOG_CSTR("reason", err_text(&why)));
+        return OK;
+    }
+    if (e)
+        return err_set(reterr, e, "%s", err_text(&why));
+    struct store_user user;
+    struct store_tier tier;
+    e = auth_issuer_subject(a->issuer) == AUTH_SUBJECT_ID
+            ? store_user_by_id(a->store, claims.subject, &user, reterr)
+            : store_user_by_email(a->store, str_of(claims.subject), &user, reterr);
+    if (!e)
+        e = store_tier_get(a->store, user.tier, &tier, reterr);
+    if (e == ERR_NOT_FOUND) {
+        LOG_DEBUG("JWT refused", LOG_CSTR("reason", "there is no such account"));
+        return OK;
+    }
+    if (!e && !user.active)
+        e = err_set(reterr, ERR_FORBIDDEN, "the account of this token is not active");
+    if (e)
+        return e;
+    *ret_who = principal_of_jwt(&user, &tier, claims.expires_ns);
+    return OK;
+}
+
 enum err auth_find(struct auth *a, struct str token, struct auth_principal **ret_who, struct err_info *reterr)
 {
-    if (!auth_key_has_form(token))
+    if (!has_form(a, token))
         return unauthorized(reterr);
     unsigned char mac[AUTH_MAC_BYTES];
     lock(a);
@@ -191,21 +281,10 @@ enum err auth_find(struct auth *a, struct str token, struct auth_principal **ret
     uint64_t generation = a->generation;
     unlock(a);
 
-    struct store_key row;
-    struct store_user user;
-    struct store_tier tier;
-    enum err e = store_key_and_user_by_hash(a->store, mac, &row, &user, reterr);
-    if (!e)
-        e = store_tier_get(a->store, user.id[0] ? user.tier : row.tier, &tier, reterr);
-    if (e && e != ERR_NOT_FOUND)
-        return e;
     CLEANUP(auth_principal_unrefp) struct auth_principal *who = NULL;
-    if (!e && CRYPTO_memcmp(row.hash, mac, sizeof mac) == 0 && !row.revoked_ns &&
-        !has_expired(row.expires_ns)) {
-        if (user.id[0] && !user.active)
-            return err_set(reterr, ERR_FORBIDDEN, "the account of this API key is not active");
-        who = make_principal(&row, &user, &tier);
-    }
+    enum err e = auth_key_has_form(token) ? find_key(a, mac, &who, reterr) : find_jwt(a, token, &who, reterr);
+    if (e)
+        return e;
     remember(a, mac, who, generation);
     if (!who)
         return unauthorized(reterr);
@@ -243,4 +322,19 @@ void auth_refresh(struct auth *a)
     unlock(a);
     if (gone_stale)
         LOG_WARN("keys forgotten: the store is silent", LOG_CSTR("reason", err_text(&info)));
+}
+
+void auth_refresh_issuer(struct auth *a)
+{
+    struct err_info info = {0};
+    bool changed = false;
+    if (auth_issuer_refresh(a->issuer, &changed, &info)) {
+        LOG_WARN("the keys of JWTs were not read; those of before stay in use",
+                 LOG_CSTR("reason", err_text(&info)));
+    } else if (changed) {
+        lock(a);
+        forget_all(a); /* a key may have gone, and with it what it signed */
+        unlock(a);
+        LOG_INFO("the keys of JWTs are others now");
+    }
 }

@@ -9,8 +9,9 @@
 #include "base/str.h"
 
 struct store;
+struct auth_issuer;
 
-enum { AUTH_SALT_MIN_BYTES = 16, AUTH_TOKEN_MAX_BYTES = 4096 };
+enum { AUTH_SALT_MIN_BYTES = 16, AUTH_TOKEN_MAX_BYTES = 8192 };
 
 struct auth;
 
@@ -18,6 +19,9 @@ struct auth;
  * that guessing can't push out the known). The store is borrowed and outlives the auth. Never fails. */
 struct auth *auth_new(struct store *store, struct str salt, size_t cache_max);
 void auth_free(struct auth *a); /* takes NULL */
+/* From now on JWTs of this issuer (auth/issuer.h) are good, too; NULL: none, as at first. Borrowed, outlives the auth.
+ * Before other threads know the auth. */
+void auth_trust(struct auth *a, struct auth_issuer *issuer);
 
 /* The token behind "Authorization: Bearer TOKEN" (RFC 6750, scheme case-insensitive); .p NULL where the value has
  * another form, or the token is empty or longer than AUTH_TOKEN_MAX_BYTES. */
@@ -29,11 +33,15 @@ enum auth_answer { AUTH_KNOWN, AUTH_REFUSED, AUTH_ASK };
 enum auth_answer auth_cached(struct auth *a, struct str token, struct auth_principal **ret_who);
 /* Asks the store and remembers the answer. Blocks: for libuv's pool and the CLI. ERR_UNAUTHORIZED (one sentence for
  * unknown, revoked and expired alike: an attacker learns nothing); ERR_FORBIDDEN: known, but its user is not active;
- * ERR_STORE_DOWN: nothing is known. Compares in constant time. */
+ * ERR_STORE_DOWN: nothing is known; ERR_BUSY: nothing yet, as the keys of JWTs are still to come. Compares in constant
+ * time. */
 MUST_CHECK enum err auth_find(struct auth *a, struct str token, struct auth_principal **ret_who,
                               struct err_info *reterr);
 /* Forgets what is remembered if the store has changed since the last time, here or in another process, or has been
  * silent for 30 seconds; blocks: for libuv's pool, twice a second, and after revoking a key. */
 void auth_refresh(struct auth *a);
+/* Reads the keys of the issuer again, and forgets what is remembered if they have changed; the log tells of both, and of
+ * a failure. Blocks: for libuv's pool. */
+void auth_refresh_issuer(struct auth *a);
 
 #endif

@@ -47,7 +47,7 @@ static void on_reload(uv_signal_t *handle, int number)
     struct err_info err = {0};
     (void)number;
     if (!f->tls)
-        LOG_INFO("SIGHUP: there is nothing to reload");
+        LOG_INFO("SIGHUP: there are no TLS files to read again");
     else if (http_tls_reload(f->tls, &err))
         LOG_ERROR("the TLS files were not reloaded; the old ones stay in use",
                   LOG_CSTR("reason", err_text(&err)));

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "main/commands.h"
 #include "main/front.h"
+#include "main/jwt.h"
 #include "main/parts.h"
 #include "main/upgrade.h"
 #include "module/seal.h"
@@ -41,6 +42,7 @@ struct server {
     struct kv *kv;
     struct limit *limit; /* NULL: RATE_LIMITS=off */
     struct front front;
+    struct jwt jwt;
     char *salt;
     char cache_dir[4200], temp_dir[4200];
     uv_signal_t terminate, interrupt, upgrade;
@@ -68,6 +70,7 @@ static void close_loop(struct loop_post *post)
     http_server_free(sl->api.server);
     if (sl->loop.index == 0) {
         front_close(&s->front);
+        jwt_close(&s->jwt);
         uv_close((uv_handle_t *)&s->terminate, NULL);
         uv_close((uv_handle_t *)&s->interrupt, NULL);
         uv_close((uv_handle_t *)&s->upgrade, NULL);
@@ -202,6 +205,8 @@ static enum err open_kept_things(struct server *s, struct modules_config *module
         s->auth = auth_new(s->program.store, str_of(s->salt), AUTH_CACHE_KEYS);
         auth_set_session_times(s->auth, set->session_idle, set->session_lifetime);
     }
+    if (!e)
+        e = jwt_open(&s->jwt, set, s->auth, reterr);
     modules->cache_dir = s->cache_dir;
     modules->temp_dir = s->temp_dir;
     return e;
@@ -378,6 +383,7 @@ static void start_watching(struct server *s)
     uv_signal_start(&s->interrupt, on_signal, SIGINT);
     uv_timer_init(uv, &s->refresh);
     uv_timer_start(&s->refresh, on_refresh, REFRESH_MS, REFRESH_MS);
+    jwt_start(&s->jwt, uv, &s->settings);
 }
 
 static enum err start(struct server *s, struct err_info *reterr)
@@ -437,6 +443,7 @@ static void finish(struct server *s)
     kv_free(s->kv);
     webhooks_free(s->program.webhooks);
     auth_free(s->auth);
+    jwt_done(&s->jwt);
     front_done(&s->front);
     store_close(s->program.store);
     for (uint32_t i = 0; i < s->loop_count; i++)
@@ -468,6 +475,7 @@ int command_serve(int argc, char **argv)
     if (!salt_len && s.settings.environment != ENVIRONMENT_DEVELOPMENT)
         buf_puts(&text, "API_SALT: it is required unless ENVIRONMENT is development; set it to at least 16 "
                         "random characters\n");
+    jwt_check_settings(&s.settings, &text);
     if (!good || text.len) {
         fprintf(stderr, "wasmwiz serve: the settings are not right:\n%s", buf_cstr(&text));
         return EXIT_CONFIG;
