@@ -15,14 +15,14 @@
 enum {
     RSA_BITS_MIN = 2048,
     RSA_BITS_MAX = 8192,
-    EXPONENT_BYTES_MAX = 4, /* a long one costs whoever checks, not whoever signs */
+    MODULUS_BYTES_MAX = RSA_BITS_MAX / 8 + 1, /* some put a zero in front */
+    EXPONENT_BYTES_MAX = 4,                   /* a long one costs whoever checks, not whoever signs */
     P256_BYTES = 32,
     SIGNATURE_BYTES_HS256 = 32,
     SIGNATURE_BYTES_ES256 = 2 * P256_BYTES,
     DER_BYTES_MAX = 80, /* of an ECDSA signature on P-256 */
     GROUP_BYTES = 32,
 };
-#define MODULUS_TEXT_MAX (RSA_BITS_MAX / 8 / 3 * 4 + 8)
 
 static const char *const alg_names[AUTH_JWT_ALG_COUNT] = {"HS256", "RS256", "ES256"};
 
@@ -129,7 +129,7 @@ static EVP_PKEY *make_public_key(const char *kind, OSSL_PARAM_BLD *parts)
 
 MUST_CHECK static enum err rsa_from_json(const json_t *jwk, struct auth_jwk *ret_key, struct err_info *reterr)
 {
-    unsigned char n[AUTH_BASE64URL_ROOM(MODULUS_TEXT_MAX)], e[EXPONENT_BYTES_MAX];
+    unsigned char n[MODULUS_BYTES_MAX], e[EXPONENT_BYTES_MAX];
     size_t n_len, e_len;
     struct str n_text = text_of(jwk, "n"), e_text = text_of(jwk, "e");
     if (!n_text.len || !e_text.len || !auth_base64url_decode(n_text, n, sizeof n, &n_len) ||

@@ -117,10 +117,11 @@ static bool read_time(const json_t *claims, const char *name, bool *ret_there, u
     *ret_ns = 0;
     if (!value)
         return true;
-    if (!json_is_number(value) || !(json_number_value(value) >= 0) || json_number_value(value) > SECONDS_MAX)
+    double seconds = json_number_value(value); /* 0 where it is none */
+    if (!json_is_number(value) || !(seconds >= 0) || seconds > SECONDS_MAX)
         return false;
-    *ret_ns = json_is_integer(value) ? (uint64_t)json_integer_value(value) * NS_PER_S
-                                     : (uint64_t)(json_real_value(value) * (double)NS_PER_S);
+    uint64_t whole = (uint64_t)seconds;
+    *ret_ns = whole * NS_PER_S + (uint64_t)((seconds - (double)whole) * (double)NS_PER_S);
     return true;
 }
 
