@@ -9,7 +9,6 @@
 #include "auth/cache.h"
 
 struct auth {
-    struct store *store;
     struct auth_issuer *issuer; /* of JWTs; NULL: they are not taken */
     uint64_t session_idle_ns, session_lifetime_ns; /* set before the loops run */
     pthread_mutex_t lock;                          /* guards all that follows */

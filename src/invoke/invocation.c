@@ -14,7 +14,7 @@ static enum step_result fail(struct invocation *inv, const struct err_info *why)
 /* --- authenticate ------------------------------------------------------------------------------- */
 static const struct err_info unauthorized = {
     ERR_UNAUTHORIZED,
-    "the API key is missing, unknown, expired or revoked: send \"Authorization: Bearer KEY\""};
+    "the credential is missing, unknown, expired or revoked: send \"Authorization: Bearer KEY\""};
 
 static void auth_work(uv_work_t *work)
 {

@@ -22,10 +22,13 @@ void jwt_check_settings(const struct settings *set, struct buf *errors)
     if (secret_len && secret_len < AUTH_SECRET_MIN_BYTES)
         buf_printf(errors, "JWT_SECRET: it has %zu bytes; at least %d are needed\n", secret_len,
                    AUTH_SECRET_MIN_BYTES);
+    struct err_info why = {0};
     if (auth_jwks_is_url(set->jwt_jwks) && !auth_jwks_url_is_safe(set->jwt_jwks))
         buf_puts(errors,
                  "JWT_JWKS: a URL must begin with https://, or lead to this machine (localhost, 127.0.0.1, "
                  "[::1]), and have no user or password in it\n");
+    else if (auth_jwks_is_url(set->jwt_jwks) && http_client_check_url(set->jwt_jwks, true, &why))
+        buf_printf(errors, "JWT_JWKS: %s\n", err_text(&why));
     /* An issuer signs for others as well: their tokens must not open this door. */
     if (has_key(set) && !set->jwt_audience[0])
         buf_puts(errors,

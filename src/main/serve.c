@@ -205,8 +205,6 @@ static enum err open_kept_things(struct server *s, struct modules_config *module
         s->auth = auth_new(s->program.store, str_of(s->salt), AUTH_CACHE_KEYS);
         auth_set_session_times(s->auth, set->session_idle, set->session_lifetime);
     }
-    if (!e)
-        e = jwt_open(&s->jwt, set, s->auth, reterr);
     modules->cache_dir = s->cache_dir;
     modules->temp_dir = s->temp_dir;
     return e;
@@ -405,6 +403,8 @@ static enum err start(struct server *s, struct err_info *reterr)
         e = modules_new(loops[0], &modules, &s->program.modules, reterr);
     if (!e)
         e = front_open(&s->front, &s->settings, reterr);
+    if (!e)
+        e = jwt_open(&s->jwt, &s->settings, s->auth, reterr);
     if (!e)
         open_webhooks(s);
     fill_program(s);

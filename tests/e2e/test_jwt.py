@@ -377,6 +377,7 @@ def test_an_issuer_that_is_silent_at_first(make_server, make_issuer, rsa_key):
         ({"JWT_AUDIENCE": "a"}, ["need a key"]),
         ({"JWT_JWKS": "http://issuer.test/jwks.json", "JWT_AUDIENCE": "a"}, ["JWT_JWKS: a URL"]),
         ({"JWT_JWKS": "https://user:secret-word@issuer.test/", "JWT_AUDIENCE": "a"}, ["JWT_JWKS: a URL"]),
+        ({"JWT_JWKS": "https://issuer.test:99999/", "JWT_AUDIENCE": "a"}, ["JWT_JWKS: "]),
         ({"JWT_JWKS": "absent.json", "JWT_AUDIENCE": "a"}, ["JWT_JWKS: \\\"absent.json\\\" can't be read"]),
         ({"JWT_PUBLIC_KEY": "absent.pem", "JWT_AUDIENCE": "a"}, ["JWT_PUBLIC_KEY: \\\"absent.pem\\\" can't be"]),
         ({"JWT_SECRET": SECRET, "JWT_AUDIENCE": "a", "JWT_SUBJECT": "name"}, ["JWT_SUBJECT"]),
