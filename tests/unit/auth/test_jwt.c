@@ -428,7 +428,7 @@ static void an_age_may_be_the_end(void **state)
     expect_bad(timed(",\"exp\":1700000100"), "\"iat\" is missing");
     rules.max_age_ns = 1000 * NS_PER_S; /* "exp" comes first */
     expect_bad_with(token, 1700000100 * NS_PER_S + usual.leeway_ns, ERR_UNAUTHORIZED, "expired");
-    rules.max_age_ns = 3650ull * 24 * 3600 * NS_PER_S; /* the most there is, with the latest of times */
+    rules.max_age_ns = 90ull * 24 * 3600 * NS_PER_S; /* the most there is, with the latest of times */
     expect_bad(timed(",\"exp\":10000000000,\"iat\":10000000000"), "in the future");
 }
 
