@@ -9,7 +9,8 @@
 #include "auth/cache.h"
 
 struct auth {
-    struct auth_issuer *issuer; /* of JWTs; NULL: they are not taken */
+    struct store *store;
+    struct auth_issuer *issuer;                    /* of JWTs; NULL: they are not taken */
     uint64_t session_idle_ns, session_lifetime_ns; /* set before the loops run */
     pthread_mutex_t lock;                          /* guards all that follows */
     EVP_MAC_CTX *hmac;                             /* ready with the salt, started anew for each token */

@@ -26,7 +26,6 @@ enum { REGISTRATION_AUTO, REGISTRATION_OPEN, REGISTRATION_CLOSED };
 enum { WEBHOOKS_PRIVATE_AUTO, WEBHOOKS_PRIVATE_ON, WEBHOOKS_PRIVATE_OFF };
 enum { JWT_SUBJECT_ID, JWT_SUBJECT_EMAIL, JWT_SUBJECT_EMAIL_CLAIM };
 enum { CLIENT_AUTH_OFF, CLIENT_AUTH_OPTIONAL, CLIENT_AUTH_REQUIRED };
-enum { JWT_SUBJECT_ID, JWT_SUBJECT_EMAIL, JWT_SUBJECT_EMAIL_CLAIM };
 
 /* Reads all sources. `argc`/`argv` without the program and the subcommand; flags that are not settings are left in argv, *argc counts
  * them. False: *reterrors holds a line for each mistake. settings_done() in either case. */
