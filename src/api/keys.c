@@ -46,6 +46,7 @@ enum err api_key_create(struct api_call *call, struct err_info *reterr)
     if (e)
         return e;
     api_call_event(call, LOG_LEVEL_INFO, "key.create", row.id, row.name);
+    webhook_key_created(call->program->webhooks, row.user_id, row.id, row.name, row.tier);
     call->status = 201;
     put_key(&call->out, &row);
     api_put_text(&call->out, "key", token);

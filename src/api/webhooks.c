@@ -2,6 +2,7 @@
 #include "api/call.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
@@ -157,6 +158,7 @@ enum err api_webhook_create(struct api_call *call, struct err_info *reterr)
     if (!e)
         e = store_webhook_insert(call->program->store, &hook, reterr);
     if (!e) {
+        api_call_event(call, LOG_LEVEL_INFO, "webhook.create", hook.id, hook.events);
         call->status = 201;
         put_hook(&call->out, &hook, secret);
         buf_putc(&call->out, '\n');
@@ -266,9 +268,12 @@ enum err api_webhook_change(struct api_call *call, struct err_info *reterr)
     e = store_webhook_change(call->program->store, hook.id, &change, reterr);
     if (!e)
         e = store_webhook_get(call->program->store, hook.id, &hook, reterr);
+    if (e)
+        return e;
+    api_call_event(call, LOG_LEVEL_INFO, "webhook.change", hook.id, hook.active ? "active" : "not active");
     put_hook(&call->out, &hook, NULL);
     buf_putc(&call->out, '\n');
-    return e;
+    return OK;
 }
 
 enum err api_webhook_delete(struct api_call *call, struct err_info *reterr)
@@ -277,6 +282,8 @@ enum err api_webhook_delete(struct api_call *call, struct err_info *reterr)
     enum err e = find_hook(call, STR_LIT(""), &hook, reterr);
     if (!e)
         e = store_webhook_delete(call->program->store, hook.id, reterr);
+    if (!e)
+        api_call_event(call, LOG_LEVEL_INFO, "webhook.delete", hook.id, "");
     call->status = 204;
     return e;
 }

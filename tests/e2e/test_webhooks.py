@@ -184,6 +184,16 @@ def test_a_test_arrives_signed(hook_server, receiver):
     assert hook["secret"] not in hook_server.log_text()
 
 
+def test_a_new_key_is_told(hook_server, receiver):
+    account = Account(hook_server)
+    account.hook(receiver.url)
+    made = account.client.post("/api/auth/keys", json={"name": "build"})
+    assert made.status_code == 201, made.text
+    (told,) = wait_until(lambda: receiver.events("key.created"), "it is told")
+    assert told["data"] == {"key_id": made.json()["id"], "name": "build", "tier": "free"}
+    assert made.json()["key"].encode() not in receiver.got[0][2]
+
+
 def test_a_limit_that_is_reached_is_told_once(hook_server, receiver):
     account = Account(hook_server)
     account.hook(f"{receiver.url}/wants")
