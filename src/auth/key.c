@@ -4,6 +4,7 @@
 #include <openssl/rand.h>
 
 #include "auth/internal.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "store/keys.h"
 
@@ -62,6 +63,30 @@ MUST_CHECK static bool make_token(char token[static AUTH_KEY_TOKEN_BYTES])
     return fine;
 }
 
+static bool put_tier_name(void *ctx, const struct store_tier *tier)
+{
+    struct buf *names = ctx;
+    if (names->len)
+        buf_puts(names, ", ");
+    return buf_puts(names, tier->name);
+}
+
+/* That the store has this tier; the sentence says which there are. */
+MUST_CHECK static enum err check_tier(struct store *store, const char *name, struct err_info *reterr)
+{
+    enum { NAMES_BYTES_MAX = 200 };
+    CLEANUP(buf_done) struct buf names = buf_make(NAMES_BYTES_MAX);
+    struct store_tier tier;
+    enum err e = store_tier_get(store, name, &tier, reterr);
+    if (e != ERR_NOT_FOUND)
+        return e;
+    e = store_tier_each(store, put_tier_name, &names, reterr);
+    if (e)
+        return e;
+    return err_set(reterr, ERR_FIELD_INVALID, "tier: there is no \"%s\"; known are: %.*s", name,
+                   STR_FMT(buf_str(&names)));
+}
+
 enum err auth_key_create(struct auth *a, const struct auth_key_request *request, struct store_key *ret_row,
                          char ret_token[static AUTH_KEY_TOKEN_BYTES], struct err_info *reterr)
 {
@@ -84,8 +109,10 @@ enum err auth_key_create(struct auth *a, const struct auth_key_request *request,
     snprintf(row.tier, sizeof row.tier, "%.*s", STR_FMT(request->tier));
     snprintf(row.prefix, sizeof row.prefix, "%.*s", STORE_PREFIX_BYTES - 1, token);
     auth_hash(a, str_of(token), row.hash);
-    e = request->max ? store_key_insert_within(a->store, &row, request->max, reterr)
-                     : store_key_insert(a->store, &row, reterr);
+    e = check_tier(a->store, row.tier, reterr);
+    if (!e)
+        e = request->max ? store_key_insert_within(a->store, &row, request->max, reterr)
+                         : store_key_insert(a->store, &row, reterr);
     if (!e) {
         memcpy(ret_token, token, sizeof token);
         *ret_row = row;
