@@ -1,10 +1,10 @@
 #include "base/log.h"
 
-#include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log_file.h"
 
 enum { LINE_MAX_BYTES = 4096 };
 
@@ -24,23 +24,12 @@ bool log_is_on(enum log_level level)
     return level >= least_level;
 }
 
-bool log_level_parse(struct str word, enum log_level *ret)
-{
-    for (size_t i = 0; i < LENGTH_OF(names); i++)
-        if (str_eq(word, str_of(names[i]))) {
-            *ret = (enum log_level)i;
-            return true;
-        }
-    return false;
-}
-
 static void put_value(struct buf *line, const struct log_field *f)
 {
     switch (f->kind) {
     case LOG_KIND_STR: json_put_string(line, f->str); break;
     case LOG_KIND_U64: buf_put_u64(line, f->u64); break;
     case LOG_KIND_I64: buf_printf(line, "%lld", (long long)f->u64); break;
-    case LOG_KIND_BOOL: buf_puts(line, f->u64 ? "true" : "false"); break;
     }
 }
 
@@ -69,4 +58,5 @@ void log_write(enum log_level level, const char *event, const struct log_field *
     text[line.len++] = '\n';
     ssize_t written = write(STDERR_FILENO, text, line.len);
     (void)written; /* nobody is left to tell */
+    log_file_write(str_make(text, line.len));
 }

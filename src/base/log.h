@@ -1,5 +1,5 @@
-/* The log: one line an event, on stderr and, where set, in a file. Readable in development,
- * JSON in production. Only the layer that decides what becomes of an error logs it.
+/* The log: one line an event, on stderr and, where set, in a file (base/log_file.h). Readable in
+ * development, JSON in production. Only the layer that decides what becomes of an error logs it.
  *
  *     LOG_INFO("listening", LOG_STR("address", address), LOG_U64("port", port));
  */
@@ -13,7 +13,7 @@ enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERRO
 
 struct log_field {
     const char *key;
-    enum { LOG_KIND_STR, LOG_KIND_U64, LOG_KIND_I64, LOG_KIND_BOOL } kind;
+    enum { LOG_KIND_STR, LOG_KIND_U64, LOG_KIND_I64 } kind;
     struct str str;
     uint64_t u64;
 };
@@ -26,11 +26,9 @@ struct log_field {
 /* Chooses the least level and the form; call before threads start. */
 void log_setup(enum log_level least, bool json);
 bool log_is_on(enum log_level level);
-/* Writes one line with one write(2); values are escaped, so no line can be forged. A line is cut
- * at 4 KiB. Any thread. */
+/* Writes one line with one write(2) to stderr, and one to the file; values are escaped, so no line can be
+ * forged. A line is cut at 4 KiB. Any thread. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t count);
-/* "debug", "info", "warn", "error"; false for another word. */
-bool log_level_parse(struct str word, enum log_level *ret);
 
 #define LOG_AT(level, event, ...)                                                                \
     (log_is_on(level)                                                                            \

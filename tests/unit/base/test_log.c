@@ -124,11 +124,6 @@ static void test_levels(void **state)
             lines++;
         assert_int_equal(lines, cases[i].lines);
     }
-    enum log_level level;
-    assert_true(log_level_parse(STR_LIT("warn"), &level));
-    assert_int_equal(level, LOG_LEVEL_WARN);
-    assert_false(log_level_parse(STR_LIT("WARN"), &level));
-    assert_false(log_level_parse(STR_LIT(""), &level));
 }
 
 static void test_time(void **state)
