@@ -1,6 +1,7 @@
 #include "api/api.h"
 
 #include "api/call.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 
@@ -63,14 +64,48 @@ void api_error_body(struct http_exchange *x, const struct err_info *err, struct 
     buf_printf(body, ",\"code\":\"%s\",\"request_id\":\"%s\"}\n", err_code(err->code), http_request_id(x));
 }
 
+struct trace_context api_trace(const struct http_exchange *x)
+{
+    struct str parent = http_field_count(x, "traceparent") == 1 ? http_field(x, "traceparent") : STR_NULL;
+    return trace_context_make(parent, http_request_id(x));
+}
+
+/* The request's own span; those of an execution's steps lie below it. */
+static void put_span(struct tracer *t, struct http_exchange *x, const struct trace_context *trace, int status,
+                     uint64_t reply_bytes, uint64_t duration_ns)
+{
+    uint64_t now = clock_now_ns();
+    struct str state = trace->parent_id[0] && http_field_count(x, "tracestate") == 1
+                           ? http_field(x, "tracestate")
+                           : STR_NULL;
+    const struct trace_attribute attributes[] = {{"http.request.method", str_of(http_method_name(x)), 0},
+                                                 {"url.path", http_path(x), 0},
+                                                 {"http.response.status_code", STR_NULL, (uint64_t)status},
+                                                 {"http.response.size", STR_NULL, reply_bytes},
+                                                 {"client.address", str_of(http_peer(x)), 0},
+                                                 {"wasmwiz.request_id", str_of(http_request_id(x)), 0}};
+    tracer_put(t, &(struct trace_span){.context = trace,
+                                       .name = http_method_name(x),
+                                       .kind = TRACE_SERVER,
+                                       .start_ns = now - duration_ns,
+                                       .end_ns = now,
+                                       .failure = status >= 500 ? "server error" : NULL,
+                                       .state = state.len <= TRACE_STATE_MAX ? state : STR_NULL,
+                                       .attributes = attributes,
+                                       .attribute_count = LENGTH_OF(attributes)});
+}
+
 void api_on_done(struct http_exchange *x, int status, uint64_t reply_bytes, uint64_t duration_ns)
 {
     struct api_context *api = http_exchange_server_data(x);
     struct metrics *m = api->invoke.metrics;
     metrics_add(&m->http_requests[status >= 100 && status < 600 ? status / 100 : 0], 1);
     metrics_observe(&m->request_time, duration_ns);
-    LOG_INFO("http", LOG_CSTR("request_id", http_request_id(x)), LOG_CSTR("peer", http_peer(x)),
-             LOG_CSTR("method", http_method_name(x)), LOG_STR("path", http_path(x)),
-             LOG_I64("status", status), LOG_U64("bytes", reply_bytes),
+    const struct trace_context trace = api_trace(x);
+    if (tracer_wants(api->program->tracer, &trace))
+        put_span(api->program->tracer, x, &trace, status, reply_bytes, duration_ns);
+    LOG_INFO("http", LOG_CSTR("request_id", http_request_id(x)), LOG_CSTR("trace_id", trace.trace_id),
+             LOG_CSTR("peer", http_peer(x)), LOG_CSTR("method", http_method_name(x)),
+             LOG_STR("path", http_path(x)), LOG_I64("status", status), LOG_U64("bytes", reply_bytes),
              LOG_U64("us", duration_ns / NS_PER_US));
 }

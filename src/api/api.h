@@ -24,6 +24,8 @@ struct api_program {
     bool may_register;   /* whether people may make accounts by themselves */
     bool first_is_admin; /* and the very first one is an administrator */
     struct webhooks *webhooks;
+    struct tracer *tracer;      /* NULL: nothing is traced */
+    bool metrics_for_operators; /* /metrics wants a credential */
     const char *data_dir;
     uint64_t module_bytes_max;
     uint64_t input_bytes_max;
@@ -44,6 +46,9 @@ const struct http_route *api_routes(const struct api_program *program, size_t *r
 /* The hooks of struct http_server_config. */
 void api_error_body(struct http_exchange *x, const struct err_info *err, struct buf *body);
 void api_on_done(struct http_exchange *x, int status, uint64_t reply_bytes, uint64_t duration_ns);
+
+/* The trace that a request belongs to: the caller's, or its own. */
+struct trace_context api_trace(const struct http_exchange *x);
 
 /* --- the families ------------------------------------------------------------------------------- */
 extern const struct http_handler api_execute_handler;

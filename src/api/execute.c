@@ -348,6 +348,8 @@ void execution_begin(struct http_exchange *x, const struct invoke_origin *from, 
     if (!streams)
         inv->input = buf_make((size_t)api->program->input_bytes_max);
     http_exchange_set_data(x, inv);
+    const struct trace_context trace = api_trace(x);
+    invocation_trace(inv, &trace);
     /* Of two, nobody knows which one somebody on the way has looked at. */
     if (http_field_count(x, "authorization") == 1)
         inv->token = auth_bearer_token(http_field(x, "authorization"));

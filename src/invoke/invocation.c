@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "invoke/spans.h"
 
 static void proceed(struct invocation *inv);
 
@@ -242,14 +243,21 @@ static enum step_result step_meter(struct invocation *inv)
     struct metrics *m = inv->context->metrics;
     const struct run_report *r = &inv->report;
     give_back(inv);
+    invocation_spans_put(inv);
     if (inv->ran) {
         metrics_count_run(m, (enum cause)r->cause, r->run_ns, r->cpu_ns, r->stdin_bytes, r->stdout_bytes,
                           r->memory_peak_bytes, r->host_calls);
+        metrics_observe(&m->queue_time, inv->receipt.queue_ns);
         tell_of_run(inv);
     } else if (inv->failure.code) {
         metrics_add(&m->errors[inv->failure.code], 1);
     }
-    LOG_INFO("run", LOG_CSTR("run_id", inv->id), LOG_CSTR("key", inv->who ? inv->who->id : ""),
+    if (inv->module && inv->module_source == MODULE_COMPILED)
+        metrics_observe(&m->compile_time, inv->module->compile_ns);
+    if (inv->limit_asked && inv->limit.answer == LIMIT_REFUSED)
+        metrics_add(&m->limit_hits[inv->limit.state.refused_by], 1);
+    LOG_INFO("run", LOG_CSTR("run_id", inv->id), LOG_CSTR("trace_id", inv->trace.trace_id),
+             LOG_CSTR("key", inv->who ? inv->who->id : ""),
              LOG_CSTR("cause", inv->ran ? cause_name((enum cause)r->cause) : ""),
              LOG_CSTR("error", inv->failure.code ? err_code(inv->failure.code) : ""),
              LOG_U64("wasm_bytes", inv->wasm_len), LOG_U64("run_us", r->run_ns / NS_PER_US),
@@ -296,6 +304,7 @@ static void proceed(struct invocation *inv)
     inv->in_loop = true;
     while (inv->step < INVOKE_STEP_COUNT) {
         inv->resumed = false;
+        invocation_spans_step(inv);
         enum step_result result =
             inv->gone && inv->step < INVOKE_STEP_run ? STEP_FAIL : steps[inv->step].fn(inv);
         if (result == STEP_WAIT && !inv->resumed) {
@@ -319,6 +328,7 @@ struct invocation *invocation_new(struct invoke_context *context, const struct i
     inv->origin_data = origin_data;
     arena_init(&inv->arena, INVOCATION_ARENA_BYTES);
     snprintf(inv->id, sizeof inv->id, "%s", id);
+    inv->trace = trace_context_make(STR_NULL, inv->id);
     inv->started_ns = clock_now_ns();
     inv->spec.limits = (struct run_limits){.timeout_ns = context->timeout_ns,
                                            .memory_bytes = context->memory_bytes,

@@ -19,6 +19,7 @@
 #include "meter/metrics.h"
 #include "meter/receipt.h"
 #include "module/module.h"
+#include "trace/export.h"
 #include "webhook/webhook.h"
 
 /* step, the folder that does the work */
@@ -67,6 +68,7 @@ struct invoke_context {
     struct limit *limit;       /* NULL: none is kept */
     struct webhooks *webhooks; /* NULL: nobody is told */
     struct metrics *metrics;
+    struct tracer *tracer; /* NULL: nothing is traced */
     /* The server's ceilings, which are the defaults, too. */
     uint64_t timeout_ns, memory_bytes, stdout_bytes, stderr_bytes;
     uint32_t live;                             /* invocations, and calls of the API, now */
@@ -83,7 +85,9 @@ struct invocation {
     bool gone; /* the client left: whatever still runs is cancelled */
     uint64_t started_ns;
     char id[33];
-    struct err_info failure; /* code OK: none */
+    struct trace_context trace;
+    struct invocation_spans *spans; /* NULL: this trace is not wanted */
+    struct err_info failure;        /* code OK: none */
 
     /* authenticate */
     struct str token; /* the credential as sent, in the arena */
@@ -123,6 +127,8 @@ enum { INVOCATION_ARENA_BYTES = 256 * 1024 };
 /* A new invocation with the context's ceilings as its limits; `id` 32 hexadecimal digits. Nothing happens before invocation_enter(). */
 struct invocation *invocation_new(struct invoke_context *context, const struct invoke_origin *origin,
                                   void *origin_data, const char *id);
+/* Before it enters: the trace that it belongs to, where that is not one of its own. */
+void invocation_trace(struct invocation *inv, const struct trace_context *context);
 /* Goes on at `step`; may end, and free, the invocation before it returns. */
 void invocation_enter(struct invocation *inv, enum invoke_step step);
 /* What the invocation waits for has come. */
