@@ -224,6 +224,7 @@ static enum err take_limit(struct way *w)
         limit_give(w->api->invoke.limit, w->api->invoke.loop, &w->limit.ticket, false);
     if (!refused)
         return OK;
+    metrics_add(&w->api->invoke.metrics->limit_hits[w->limit.state.refused_by], 1);
     LOG_WARN("rate limit", LOG_CSTR("request_id", w->call.request_id), LOG_CSTR("peer", w->call.peer),
              LOG_CSTR("who", w->call.who ? w->call.who->id : ""), LOG_U64("limit", w->limit.state.figure));
     return limit_refusal(&w->limit.state, &w->info);

@@ -1,18 +1,18 @@
-/* Health and metrics. */
+/* GET /health, /health/live and /health/ready.
+ *
+ * Anybody may ask, so an answer has names, states and numbers only. Why something fails goes into the log. */
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "api/api.h"
 #include "base/clock.h"
-#include "base/json.h"
+#include "base/log.h"
 #include "http/server.h"
+#include "meter/machine.h"
 
 enum { DISK_LOW_BYTES = 64 * 1024 * 1024, MEMORY_LOW_BYTES = 64 * 1024 * 1024 };
 
 static const struct http_field json_type[] = {{STR_LIT("Content-Type"), STR_LIT("application/json")}};
-static const struct http_field text_type[] = {
-    {STR_LIT("Content-Type"), STR_LIT("text/plain; version=0.0.4")}};
 
 /* --- live and ready ----------------------------------------------------------------------------- */
 static void on_live(struct http_exchange *x)
@@ -20,101 +20,138 @@ static void on_live(struct http_exchange *x)
     http_reply(x, 200, json_type, 1, STR_LIT("{\"status\":\"ok\"}\n"));
 }
 
+/* Whether runs can be taken here. What is optional, and what other instances would miss as well, has no say: else a
+ * database that is slow for a moment takes all of them away from the load balancer. */
 static void on_ready(struct http_exchange *x)
 {
     struct api_context *api = http_exchange_server_data(x);
     struct exec_stats s = executor_stats(api->program->executor);
-    const char *why = atomic_load(&api->program->draining) ? "the server is shutting down"
-                      : s.sandboxes_ready == 0             ? "no sandbox is ready"
-                                                           : NULL;
-    if (!why) {
-        http_reply(x, 200, json_type, 1, STR_LIT("{\"status\":\"ok\"}\n"));
-        return;
-    }
     struct err_info err = {0};
-    err_set(&err, atomic_load(&api->program->draining) ? ERR_SHUTTING_DOWN : ERR_SANDBOX_DOWN, "%s", why);
-    http_reply_error(x, &err, 1);
+    if (atomic_load(&api->program->draining))
+        err_set(&err, ERR_SHUTTING_DOWN, "the server is shutting down");
+    else if (s.sandboxes_ready == 0)
+        err_set(&err, ERR_SANDBOX_DOWN, "no sandbox is ready");
+    if (err.code)
+        http_reply_error(x, &err, 1);
+    else
+        http_reply(x, 200, json_type, 1, STR_LIT("{\"status\":\"ok\"}\n"));
 }
 
 /* --- health: asks the dependencies, on the pool -------------------------------------------------- */
+enum state { STATE_OK, STATE_DEGRADED, STATE_FAILED };
+static const char *const state_names[] = {"ok", "degraded", "failed"};
+
 struct health_check {
     uv_work_t work;
     struct http_exchange *x; /* NULL: the client left */
     const struct api_program *program;
     struct buf body;
-    bool ok;
-    bool degraded; /* an optional part is missing */
+    enum state worst;
 };
 
-static void put_check(struct health_check *h, const char *name, bool ok, uint64_t took_ns, const char *detail)
+/* `detail` is of our own making and needs no escaping; "" for none. */
+static void put_check(struct health_check *h, const char *name, enum state state, uint64_t took_ns,
+                      const char *detail)
 {
-    buf_printf(&h->body, ",\"%s\":{\"status\":\"%s\",\"latency_us\":%llu", name, ok ? "ok" : "failed",
+    buf_printf(&h->body, ",\"%s\":{\"status\":\"%s\",\"latency_us\":%llu", name, state_names[state],
                (unsigned long long)(took_ns / NS_PER_US));
-    if (detail[0]) {
-        buf_puts(&h->body, ",\"detail\":");
-        json_put_string(&h->body, str_of(detail));
-    }
+    if (detail[0])
+        buf_printf(&h->body, ",\"detail\":\"%s\"", detail);
     buf_putc(&h->body, '}');
-    h->ok &= ok;
+    h->worst = MAX(h->worst, state);
+}
+
+static void log_reason(const char *check, const char *reason)
+{
+    LOG_WARN("health", LOG_CSTR("check", check), LOG_CSTR("reason", reason));
 }
 
 static void check_store(struct health_check *h)
 {
     struct err_info why = {0};
+    char detail[96];
     uint64_t start = clock_now_ns();
     bool ok = store_ping(h->program->store, &why) == OK;
-    put_check(h, "database", ok, clock_now_ns() - start, ok ? "" : err_text(&why));
+    uint64_t took_ns = clock_now_ns() - start;
+    struct store_stats s = store_stats(h->program->store);
+    if (!ok)
+        log_reason("database", err_text(&why));
+    snprintf(detail, sizeof detail, "%s, %u connections, %u in use%s", store_backend(h->program->store),
+             s.connections, s.connections_in_use, ok ? "" : "; it does not answer");
+    put_check(h, "database", ok ? STATE_OK : STATE_FAILED, took_ns, detail);
 }
 
 /* Optional: without Redis each instance counts for itself, which is less than was asked for, and serves. */
 static void check_limits(struct health_check *h)
 {
-    char detail[192];
+    char detail[96];
     struct kv_health kv = kv_health(h->program->kv);
-    snprintf(detail, sizeof detail, "%s%s%s", kv.backend,
-             kv.degraded ? ", counted by this instance alone: " : "", kv.degraded ? kv.reason : "");
-    bool ok = h->ok;
-    put_check(h, "limits", !kv.degraded, kv.latency_ns, detail);
-    h->degraded |= kv.degraded;
-    h->ok = ok;
+    if (kv.degraded)
+        log_reason("limits", kv.reason);
+    snprintf(detail, sizeof detail, "%s%s", kv.backend,
+             kv.degraded ? ", which does not answer: counted by this instance alone" : "");
+    put_check(h, "limits", kv.degraded ? STATE_DEGRADED : STATE_OK, kv.latency_ns, detail);
+}
+
+/* A file goes all the way to the disk and back. */
+static bool try_file(const char *data_dir)
+{
+    char path[4200];
+    CLEANUP(closep) int fd = open(data_dir, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        return write(fd, "ok", 2) == 2;
+    /* A file system without unnamed files. */
+    snprintf(path, sizeof path, "%s/.health", data_dir);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    return fd >= 0 && write(fd, "ok", 2) == 2 && unlink(path) == 0;
 }
 
 static void check_disk(struct health_check *h)
 {
-    char path[4200], detail[96] = "";
-    uint64_t start = clock_now_ns(), free_bytes = 0;
-    struct statvfs fs;
-    snprintf(path, sizeof path, "%s/.health", h->program->data_dir);
-    CLEANUP(closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && write(fd, "ok", 2) == 2 && unlink(path) == 0;
-    if (statvfs(h->program->data_dir, &fs) == 0)
-        free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    snprintf(detail, sizeof detail, "%llu bytes free", (unsigned long long)free_bytes);
-    put_check(h, "disk", ok && free_bytes > DISK_LOW_BYTES, clock_now_ns() - start,
-              ok ? detail : "the data folder can't be written");
+    char detail[96];
+    uint64_t start = clock_now_ns();
+    bool ok = try_file(h->program->data_dir);
+    if (!ok)
+        log_reason("file_system", "the data folder can't be written");
+    put_check(h, "file_system", ok ? STATE_OK : STATE_FAILED, clock_now_ns() - start,
+              ok ? "" : "the data folder can't be written");
+    start = clock_now_ns();
+    struct machine_room room = machine_disk(h->program->data_dir);
+    snprintf(detail, sizeof detail, "%llu of %llu bytes free", (unsigned long long)room.free_bytes,
+             (unsigned long long)room.bytes);
+    put_check(h, "disk", room.free_bytes > DISK_LOW_BYTES ? STATE_OK : STATE_FAILED, clock_now_ns() - start,
+              detail);
 }
 
 static void check_memory(struct health_check *h)
 {
-    char line[128], detail[64];
-    unsigned long long kib = 0;
+    char detail[96];
     uint64_t start = clock_now_ns();
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
-            break;
-    if (f)
-        fclose(f);
-    snprintf(detail, sizeof detail, "%llu bytes available", kib * 1024);
-    put_check(h, "memory", kib * 1024 > MEMORY_LOW_BYTES, clock_now_ns() - start, detail);
+    struct machine_room room = machine_memory();
+    snprintf(detail, sizeof detail, "%llu of %llu bytes available", (unsigned long long)room.free_bytes,
+             (unsigned long long)room.bytes);
+    put_check(h, "memory", room.free_bytes > MEMORY_LOW_BYTES ? STATE_OK : STATE_FAILED,
+              clock_now_ns() - start, detail);
+}
+
+static void check_runs(struct health_check *h)
+{
+    char detail[128];
+    uint64_t start = clock_now_ns();
+    struct exec_stats e = executor_stats(h->program->executor);
+    snprintf(detail, sizeof detail, "%u serving, %u runs under way, %u waiting, %llu died so far",
+             e.sandboxes_ready, e.running, e.queued, (unsigned long long)e.crashes);
+    put_check(h, "sandboxes", e.sandboxes_ready ? STATE_OK : STATE_FAILED, clock_now_ns() - start, detail);
+    start = clock_now_ns();
+    struct modules_stats m = modules_stats(h->program->modules);
+    snprintf(detail, sizeof detail, "%u modules under way, %llu compiled so far, %u in memory", m.compiling,
+             (unsigned long long)m.compiled, m.loaded);
+    put_check(h, "compiler", STATE_OK, clock_now_ns() - start, detail);
 }
 
 static void work_health(uv_work_t *work)
 {
     struct health_check *h = CONTAINER_OF(work, struct health_check, work);
-    struct exec_stats s = executor_stats(h->program->executor);
-    char detail[128];
-    h->ok = true;
     buf_printf(&h->body,
                "{\"version\":\"%s\",\"uptime_seconds\":%llu,\"checks\":{\"process\":{\"status\":\"ok\"}",
                WW_VERSION, (unsigned long long)((clock_wall_ns() - h->program->start_wall_ns) / NS_PER_S));
@@ -122,10 +159,8 @@ static void work_health(uv_work_t *work)
     check_limits(h);
     check_disk(h);
     check_memory(h);
-    snprintf(detail, sizeof detail, "%u serving, %u runs under way, %u waiting, %llu died so far",
-             s.sandboxes_ready, s.running, s.queued, (unsigned long long)s.crashes);
-    put_check(h, "sandboxes", s.sandboxes_ready > 0, 0, detail);
-    buf_printf(&h->body, "},\"status\":\"%s\"}\n", !h->ok ? "failed" : h->degraded ? "degraded" : "ok");
+    check_runs(h);
+    buf_printf(&h->body, "},\"status\":\"%s\"}\n", state_names[h->worst]);
 }
 
 static void after_health(uv_work_t *work, int status)
@@ -134,7 +169,7 @@ static void after_health(uv_work_t *work, int status)
     (void)status;
     if (h->x) {
         http_exchange_set_data(h->x, NULL);
-        http_reply(h->x, h->ok ? 200 : 503, json_type, 1, buf_str(&h->body));
+        http_reply(h->x, h->worst == STATE_FAILED ? 503 : 200, json_type, 1, buf_str(&h->body));
     }
     buf_done(&h->body);
     free(h);
@@ -158,38 +193,6 @@ static void on_health_gone(struct http_exchange *x)
         h->x = NULL;
 }
 
-/* --- metrics ------------------------------------------------------------------------------------ */
-static void on_metrics(struct http_exchange *x)
-{
-    struct api_context *api = http_exchange_server_data(x);
-    const struct api_program *p = api->program;
-    struct exec_stats e = executor_stats(p->executor);
-    struct modules_stats m = modules_stats(p->modules);
-    struct metrics_gauges g = {
-        .runs_running = e.running,
-        .runs_queued = e.queued,
-        .sandboxes = e.sandboxes_ready,
-        .sandboxes_spawned = e.spawned,
-        .sandboxes_died = e.crashes,
-        .compiles = m.compiled,
-        .compile_ns = m.compile_ns,
-        .cache_hits_memory = m.hits_memory,
-        .cache_hits_disk = m.hits_disk,
-        .modules_refused = m.refused,
-        .cache_bytes = m.cache_bytes,
-        .modules_loaded = m.loaded,
-        .compiling = m.compiling,
-        .start_wall_ns = p->start_wall_ns,
-    };
-    for (uint32_t i = 0; i < p->loop_count; i++)
-        g.connections += http_server_connections(p->contexts[i]->server);
-    struct buf body = buf_make(256 * 1024);
-    metrics_put_text(&body, (const struct metrics *const *)p->metrics, p->loop_count, &g);
-    http_reply(x, 200, text_type, 1, buf_str(&body));
-    buf_done(&body);
-}
-
 const struct http_handler api_live_handler = {.head = on_live};
 const struct http_handler api_ready_handler = {.head = on_ready};
 const struct http_handler api_health_handler = {.head = on_health, .gone = on_health_gone};
-const struct http_handler api_metrics_handler = {.head = on_metrics};

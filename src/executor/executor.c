@@ -312,3 +312,8 @@ struct exec_stats executor_stats(const struct executor *e)
         s.sandboxes_ready += e->loop_count;
     return s;
 }
+
+size_t executor_pids(const struct executor *e, int *ret_pids, size_t max)
+{
+    return supervisor_pids(e->supervisor, ret_pids, max);
+}

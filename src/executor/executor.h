@@ -99,5 +99,7 @@ struct exec_stats {
 };
 /* Any thread; figures of the moment. */
 struct exec_stats executor_stats(const struct executor *e);
+/* The ids of the sandbox processes that run now: fills at most `max`, returns how many. Any thread. */
+size_t executor_pids(const struct executor *e, int *ret_pids, size_t max);
 
 #endif

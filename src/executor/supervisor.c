@@ -27,11 +27,11 @@ struct supervisor {
     void *ctx;
     char program[4096];
     struct sandbox_host **hosts; /* by index, one reference each */
+    uv_mutex_t hosts_lock;       /* for readers on other threads than the loop's */
     atomic_bool *wanted;
     uv_timer_t watch;
     bool stopping;
     _Atomic uint64_t spawned, died;
-    _Atomic uint32_t running;
 };
 
 static void host_free(struct sandbox_host *h)
@@ -126,7 +126,9 @@ static void replace(struct supervisor *s, struct sandbox_host *old, bool pause)
         LOG_ERROR("sandbox not replaced", LOG_CSTR("reason", err_text(&err)));
         return;
     }
+    uv_mutex_lock(&s->hosts_lock);
     s->hosts[old->index] = fresh;
+    uv_mutex_unlock(&s->hosts_lock);
     if (pause)
         fresh->started_ns = clock_now_ns();
     else
@@ -140,7 +142,6 @@ static void on_process_exit(uv_process_t *process, int64_t status, int signal_nu
     struct sandbox_host *h = CONTAINER_OF(process, struct sandbox_host, process);
     struct supervisor *s = h->supervisor;
     atomic_store(&h->running, false);
-    atomic_fetch_sub(&s->running, 1);
     if (!s->stopping) {
         size_t len = MIN(h->distress_len, sizeof h->distress_text);
         while (len && h->distress_text[len - 1] == '\n')
@@ -196,7 +197,6 @@ static void start_process(struct supervisor *s, struct sandbox_host *h)
     int rc = ok ? uv_spawn(&s->loop->uv, &h->process, &options) : UV_EMFILE;
     if (rc == 0) {
         atomic_store(&h->running, true);
-        atomic_fetch_add(&s->running, 1);
         atomic_fetch_add(&s->spawned, 1);
         uv_read_start((uv_stream_t *)&h->distress, distress_buffer, on_distress);
     } else {
@@ -282,6 +282,7 @@ enum err supervisor_new(struct loop *loop, const struct exec_config *config, uin
     s->ctx = ctx;
     s->hosts = xcalloc(s->count, sizeof *s->hosts);
     s->wanted = xcalloc(s->count, sizeof *s->wanted);
+    uv_mutex_init(&s->hosts_lock);
     *ret_supervisor = s;
     if (uv_exepath(s->program, &size))
         return err_set(reterr, ERR_INTERNAL, "the program's own path is unknown; is /proc mounted?");
@@ -332,13 +333,30 @@ void supervisor_free(struct supervisor *s)
         sandbox_host_unref(s->hosts[i]);
     free(s->hosts);
     free(s->wanted);
+    uv_mutex_destroy(&s->hosts_lock);
     free(s);
 }
 
-void supervisor_stats(const struct supervisor *s, uint64_t *ret_spawned, uint64_t *ret_died,
-                      uint32_t *ret_running)
+/* A hostile sandbox may say that it serves when it does not: then its runs tell, and the watch. */
+void supervisor_stats(struct supervisor *s, uint64_t *ret_spawned, uint64_t *ret_died, uint32_t *ret_ready)
 {
     *ret_spawned = atomic_load(&s->spawned);
     *ret_died = atomic_load(&s->died);
-    *ret_running = atomic_load(&s->running);
+    *ret_ready = 0;
+    uv_mutex_lock(&s->hosts_lock);
+    for (uint32_t i = 0; i < s->count; i++)
+        *ret_ready +=
+            atomic_load(&s->hosts[i]->running) && atomic_load(&s->hosts[i]->area.control->ready) == 1;
+    uv_mutex_unlock(&s->hosts_lock);
+}
+
+size_t supervisor_pids(struct supervisor *s, int *ret_pids, size_t max)
+{
+    size_t count = 0;
+    uv_mutex_lock(&s->hosts_lock);
+    for (uint32_t i = 0; i < s->count && count < max; i++)
+        if (atomic_load(&s->hosts[i]->running))
+            ret_pids[count++] = s->hosts[i]->process.pid;
+    uv_mutex_unlock(&s->hosts_lock);
+    return count;
 }

@@ -52,8 +52,10 @@ void supervisor_kill(struct sandbox_host *h, const char *why);
 /* On the supervisor's loop: no more replacing, all processes die. */
 void supervisor_stop(struct supervisor *s);
 void supervisor_free(struct supervisor *s);
-/* Figures for metrics: processes started, processes that died, processes that run. */
-void supervisor_stats(const struct supervisor *s, uint64_t *ret_spawned, uint64_t *ret_died,
-                      uint32_t *ret_running);
+/* Figures for metrics: processes started, processes that died, processes that run and have said that they serve. Any
+ * thread. */
+void supervisor_stats(struct supervisor *s, uint64_t *ret_spawned, uint64_t *ret_died, uint32_t *ret_ready);
+/* The ids of the processes that run now: fills at most `max`, returns how many. Any thread. */
+size_t supervisor_pids(struct supervisor *s, int *ret_pids, size_t max);
 
 #endif

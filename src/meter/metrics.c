@@ -1,7 +1,5 @@
 #include "meter/metrics.h"
 
-#include <unistd.h>
-
 /* Upper bounds in nanoseconds: from a warm run to the longest that the default limits allow. */
 static const uint64_t bounds[METRICS_BUCKETS] = {
     10 * NS_PER_US,  50 * NS_PER_US, 100 * NS_PER_US, 500 * NS_PER_US, NS_PER_MS,
@@ -72,16 +70,65 @@ static void put_histogram(struct buf *out, const char *name, const char *help,
                (unsigned long long)sum);
 }
 
-static double resident_bytes(void)
+/* This process under the names that every Prometheus client uses, then its children. */
+static void put_processes(struct buf *out, const struct metrics_gauges *g)
 {
-    unsigned long long pages = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (f) {
-        if (fscanf(f, "%llu %llu", &pages, &resident) != 2)
-            resident = 0;
-        fclose(f);
-    }
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+    put_one(out, "process_start_time_seconds", "gauge", "Start of the server, in seconds since 1970.",
+            (double)g->start_wall_ns / 1e9);
+    put_one(out, "process_cpu_seconds_total", "counter", "Processor time of the server's own process.",
+            (double)g->front.cpu_ns / 1e9);
+    put_one(out, "process_resident_memory_bytes", "gauge", "Resident memory of the server's own process.",
+            (double)g->front.resident_bytes);
+    put_one(out, "process_virtual_memory_bytes", "gauge", "Address space of the server's own process.",
+            (double)g->front.virtual_bytes);
+    put_one(out, "process_open_fds", "gauge", "Open descriptors of the server's own process.",
+            (double)g->fds);
+    put_one(out, "process_max_fds", "gauge", "Descriptors that it may open.", (double)g->fds_max);
+    put_one(out, "process_threads", "gauge", "Threads of the server's own process.", g->front.threads);
+    put_one(out, "wasmwiz_children_cpu_seconds_total", "counter",
+            "Processor time of sandboxes and compilers, ended ones included.",
+            (double)g->children_cpu_ns / 1e9);
+    put_one(out, "wasmwiz_sandboxes_resident_memory_bytes", "gauge", "Resident memory of all sandboxes.",
+            (double)g->sandbox_resident_bytes);
+    put_one(out, "wasmwiz_sandboxes_threads", "gauge", "Threads of all sandboxes.",
+            (double)g->sandbox_threads);
+}
+
+static void put_machine(struct buf *out, const struct metrics_gauges *g)
+{
+    put_one(out, "wasmwiz_disk_free_bytes", "gauge", "Free space where the data folder is.",
+            (double)g->disk.free_bytes);
+    put_one(out, "wasmwiz_disk_bytes", "gauge", "Size of the file system where the data folder is.",
+            (double)g->disk.bytes);
+    put_one(out, "wasmwiz_memory_available_bytes", "gauge", "Memory of the machine that is available.",
+            (double)g->memory.free_bytes);
+    put_one(out, "wasmwiz_memory_bytes", "gauge", "Memory of the machine.", (double)g->memory.bytes);
+}
+
+static void put_services(struct buf *out, const struct metrics_gauges *g)
+{
+    put_one(out, "wasmwiz_store_connections", "gauge", "Open connections to the database.",
+            g->store_connections);
+    put_one(out, "wasmwiz_store_connections_in_use", "gauge", "Connections to the database that work now.",
+            g->store_connections_in_use);
+    put_one(out, "wasmwiz_store_connects_total", "counter", "Connections made to the database.",
+            (double)g->store_connects);
+    put_one(out, "wasmwiz_store_connect_failures_total", "counter",
+            "Connections to the database that could not be made.", (double)g->store_connect_failures);
+    put_one(out, "wasmwiz_limits_degraded", "gauge",
+            "1 while limits should be shared through Redis and are counted here alone.", g->limits_degraded);
+    put_one(out, "wasmwiz_limit_subjects", "gauge", "Keys and addresses that limits are counted for.",
+            (double)g->limit_subjects);
+    put_one(out, "wasmwiz_limit_evicted_total", "counter",
+            "Counters that were dropped for want of room although they still limited somebody.",
+            (double)g->limit_evicted);
+    put_head(out, "wasmwiz_trace_spans_total", "counter", "Spans for the collector, by what became of them.");
+    buf_printf(out, "wasmwiz_trace_spans_total{outcome=\"exported\"} %llu\n",
+               (unsigned long long)g->spans_exported);
+    buf_printf(out, "wasmwiz_trace_spans_total{outcome=\"dropped\"} %llu\n",
+               (unsigned long long)g->spans_dropped);
+    put_one(out, "wasmwiz_log_lines_lost_total", "counter", "Lines that the log file did not take.",
+            (double)g->log_lines_lost);
 }
 
 void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_t count,
@@ -104,8 +151,20 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
         buf_printf(out, "wasmwiz_http_requests_total{class=\"%zuxx\"} %llu\n", i,
                    (unsigned long long)total(loops, count,
                                              offsetof(struct metrics, http_requests) + i * sizeof(uint64_t)));
+    put_head(out, "wasmwiz_limit_hits_total", "counter",
+             "Requests that a rate limit refused, by the limit of the key or address.");
+    for (size_t i = 1; i < METRICS_LIMITS; i++)
+        buf_printf(out, "wasmwiz_limit_hits_total{limit=\"%s\"} %llu\n",
+                   g->limit_names[i] ? g->limit_names[i] : "",
+                   (unsigned long long)total(loops, count,
+                                             offsetof(struct metrics, limit_hits) + i * sizeof(uint64_t)));
     put_histogram(out, "wasmwiz_run_seconds", "Wall time of runs.", loops, count,
                   offsetof(struct metrics, run_time));
+    put_histogram(out, "wasmwiz_run_queue_seconds", "Time that runs waited for a place in a sandbox.", loops,
+                  count, offsetof(struct metrics, queue_time));
+    put_histogram(out, "wasmwiz_module_compile_seconds",
+                  "Time that compiling took, for each run that had to wait for it.", loops, count,
+                  offsetof(struct metrics, compile_time));
     put_histogram(out, "wasmwiz_http_request_seconds", "Time from a request's head to its reply.", loops,
                   count, offsetof(struct metrics, request_time));
     put_one(out, "wasmwiz_run_cpu_seconds_total", "counter", "Processor time of guests.",
@@ -142,8 +201,7 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
     put_one(out, "wasmwiz_modules_loaded", "gauge", "Modules held in memory.", g->modules_loaded);
     put_one(out, "wasmwiz_cache_bytes", "gauge", "Compiled code on disk.", (double)g->cache_bytes);
     put_one(out, "wasmwiz_connections", "gauge", "Open client connections.", g->connections);
-    put_one(out, "process_start_time_seconds", "gauge", "Start of the server, in seconds since 1970.",
-            (double)g->start_wall_ns / 1e9);
-    put_one(out, "process_resident_memory_bytes", "gauge", "Resident memory of the front process.",
-            resident_bytes());
+    put_processes(out, g);
+    put_machine(out, g);
+    put_services(out, g);
 }

@@ -8,8 +8,9 @@
 #include "base/buf.h"
 #include "base/cause.h"
 #include "base/err.h"
+#include "meter/machine.h"
 
-enum { METRICS_BUCKETS = 14, METRICS_STATUS_CLASSES = 6 };
+enum { METRICS_BUCKETS = 14, METRICS_STATUS_CLASSES = 6, METRICS_LIMITS = 4 };
 
 struct metrics_histogram {
     _Atomic uint64_t buckets[METRICS_BUCKETS + 1];
@@ -20,8 +21,11 @@ struct metrics {
     _Atomic uint64_t runs[CAUSE_COUNT];
     _Atomic uint64_t errors[ERR_COUNT];                     /* requests refused, by code */
     _Atomic uint64_t http_requests[METRICS_STATUS_CLASSES]; /* by status / 100 */
+    _Atomic uint64_t limit_hits[METRICS_LIMITS];            /* by enum limit_what; the first is not used */
     _Atomic uint64_t cpu_ns, stdin_bytes, stdout_bytes, memory_peak_max_bytes, host_calls;
     struct metrics_histogram run_time;
+    struct metrics_histogram queue_time;
+    struct metrics_histogram compile_time; /* as one waits for it who brought the module */
     struct metrics_histogram request_time;
 };
 
@@ -32,6 +36,17 @@ struct metrics_gauges {
     uint64_t compiles, compile_ns, cache_hits_memory, cache_hits_disk, modules_refused, cache_bytes;
     uint32_t modules_loaded, compiling;
     uint64_t start_wall_ns;
+    const char *limit_names[METRICS_LIMITS];
+    struct machine_process front;
+    uint64_t fds, fds_max;
+    uint64_t children_cpu_ns; /* of sandboxes and compilers, ended ones too */
+    uint64_t sandbox_resident_bytes, sandbox_threads;
+    struct machine_room disk, memory;
+    uint32_t store_connections, store_connections_in_use;
+    uint64_t store_connects, store_connect_failures;
+    bool limits_degraded;
+    uint64_t limit_subjects, limit_evicted;
+    uint64_t spans_exported, spans_dropped, log_lines_lost;
 };
 
 static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
