@@ -4,28 +4,15 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/log_file.h"
 
 _Static_assert((int)CLIENT_AUTH_OFF == HTTP_CLIENT_AUTH_OFF &&
                    (int)CLIENT_AUTH_REQUIRED == HTTP_CLIENT_AUTH_REQUIRED,
                "the words of TLS_CLIENT_AUTH stand in this order");
 
-static enum err check(const struct settings *set, struct err_info *reterr)
-{
-    bool tls = set->tls_cert[0] != 0;
-    if (tls != (set->tls_key[0] != 0))
-        return err_set(reterr, ERR_FIELD_INVALID, "TLS_CERT and TLS_KEY go together: one of them is missing");
-    if (!tls && (set->tls_client_auth != CLIENT_AUTH_OFF || set->redirect_port))
-        return err_set(reterr, ERR_FIELD_INVALID, "TLS_CLIENT_AUTH and REDIRECT_PORT need TLS_CERT");
-    if (set->tls_client_auth != CLIENT_AUTH_OFF && !set->tls_client_ca[0])
-        return err_set(reterr, ERR_FIELD_INVALID, "TLS_CLIENT_AUTH needs TLS_CLIENT_CA");
-    return OK;
-}
-
 enum err front_open(struct front *f, const struct settings *set, struct err_info *reterr)
 {
-    enum err e = check(set, reterr);
-    if (!e)
-        e = http_proxies_parse(str_of(set->trusted_proxies), &f->proxies, reterr);
+    enum err e = http_proxies_parse(str_of(set->trusted_proxies), &f->proxies, reterr);
     if (e || !set->tls_cert[0])
         return e;
     return http_tls_new(&(struct http_tls_config){.certificates = set->tls_cert,
@@ -46,13 +33,14 @@ static void on_reload(uv_signal_t *handle, int number)
     struct front *f = CONTAINER_OF(handle, struct front, reload);
     struct err_info err = {0};
     (void)number;
+    log_file_reopen();
     if (!f->tls)
         LOG_INFO("SIGHUP: there are no TLS files to read again");
     else if (http_tls_reload(f->tls, &err))
         LOG_ERROR("the TLS files were not reloaded; the old ones stay in use",
                   LOG_CSTR("reason", err_text(&err)));
     else
-        LOG_INFO("the TLS files were reloaded");
+        LOG_INFO("the TLS files were reloaded, the log file was opened anew");
 }
 
 enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *set, const char *host,

@@ -10,7 +10,7 @@ struct front {
     struct http_tls *tls; /* NULL: clear text */
     struct http_proxies *proxies;
     struct http_server *redirect; /* NULL: none */
-    uv_signal_t reload;           /* SIGHUP: the files of TLS are read again */
+    uv_signal_t reload;           /* SIGHUP: the files of TLS are read again, the log's is opened again */
 };
 
 /* Reads the settings and the files they name. On failure, too, front_done() frees what there is. */

@@ -74,6 +74,20 @@ void parts_raise_limits(void)
     setenv("UV_THREADPOOL_SIZE", "16", false);
 }
 
+/* The soft limit only, so that sandboxes and compilers can set what they need. */
+enum err parts_limit_memory(const struct settings *s, struct err_info *reterr)
+{
+    struct rlimit data;
+    if (!s->front_memory)
+        return OK;
+    if (getrlimit(RLIMIT_DATA, &data) == 0) {
+        data.rlim_cur = MIN(s->front_memory, data.rlim_max);
+        if (setrlimit(RLIMIT_DATA, &data) == 0)
+            return OK;
+    }
+    return err_set(reterr, ERR_INTERNAL, "FRONT_MEMORY could not be set: %s", strerror(errno));
+}
+
 struct store_config parts_store_config(const struct settings *s, char path[static PARTS_PATH_BYTES])
 {
     snprintf(path, PARTS_PATH_BYTES, "sqlite:%s/wasmwiz.db", s->data_dir);

@@ -7,6 +7,7 @@
 #include "auth/session.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/log_file.h"
 #include "main/commands.h"
 #include "main/front.h"
 #include "main/jwt.h"
@@ -14,6 +15,7 @@
 #include "main/upgrade.h"
 #include "module/seal.h"
 #include "store/keys.h"
+#include "trace/export.h"
 
 enum { AUTH_CACHE_KEYS = 10000, REFRESH_MS = 500, LOOPS_MAX = 64 };
 
@@ -56,8 +58,11 @@ struct server {
 };
 
 static const char usage[] =
-    "usage: wasmwiz serve [OPTIONS]\n\n"
-    "Serves POST /execute, the JSON API under /api/, /health, /health/live, /health/ready and /metrics.\n\n"
+    "usage: wasmwiz serve [--check] [OPTIONS]\n\n"
+    "Serves POST /execute and /execute/stream, the JSON API under /api/, /health, /health/live, /health/ready "
+    "and /metrics.\n"
+    "--check looks at the settings only: prints those in effect, without secrets, or what is wrong (status "
+    "78).\n\n"
     "Every setting can be given as an environment variable or in a file .env; some as a flag, too:\n\n";
 
 /* --- shutting down ------------------------------------------------------------------------------ */
@@ -75,6 +80,7 @@ static void close_loop(struct loop_post *post)
         uv_close((uv_handle_t *)&s->interrupt, NULL);
         uv_close((uv_handle_t *)&s->upgrade, NULL);
         uv_close((uv_handle_t *)&s->refresh, NULL);
+        tracer_stop(s->program.tracer);
         modules_stop(s->program.modules);
         executor_stop(s->program.executor);
     }
@@ -226,6 +232,8 @@ static void fill_program(struct server *s)
     s->program.output_bytes_max = set->max_output;
     s->program.stream_bytes_max = set->max_stream;
     s->program.start_wall_ns = clock_wall_ns();
+    s->program.auth = s->auth;
+    s->program.metrics_for_operators = set->metrics_access == METRICS_OPERATOR;
     s->program.metrics = s->metrics;
     s->program.contexts = s->contexts;
     s->program.loop_count = s->loop_count;
@@ -298,6 +306,7 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
         .limit = s->limit,
         .webhooks = s->program.webhooks,
         .metrics = &sl->metrics,
+        .tracer = s->program.tracer,
         .timeout_ns = set->execution_timeout,
         .memory_bytes = set->memory_limit,
         .stdout_bytes = set->max_output,
@@ -407,6 +416,9 @@ static enum err start(struct server *s, struct err_info *reterr)
         e = jwt_open(&s->jwt, &s->settings, s->auth, reterr);
     if (!e)
         open_webhooks(s);
+    const struct trace_config trace = settings_trace_config(&s->settings);
+    if (!e && trace.endpoint.len)
+        e = tracer_new(loops[0], &trace, &s->program.tracer, reterr);
     fill_program(s);
     const char *host = s->settings.server_host[0]                           ? s->settings.server_host
                        : s->settings.environment == ENVIRONMENT_DEVELOPMENT ? "127.0.0.1"
@@ -439,6 +451,7 @@ static void finish(struct server *s)
         loop_done(&s->loops[i]->loop);
     modules_free(s->program.modules);
     executor_free(s->program.executor);
+    tracer_free(s->program.tracer);
     limit_free(s->limit);
     kv_free(s->kv);
     webhooks_free(s->program.webhooks);
@@ -456,8 +469,12 @@ int command_serve(int argc, char **argv)
     static struct server s;
     struct buf text = buf_make(64 * 1024);
     struct err_info err = {0};
-    bool good = settings_load(&s.settings, &argc, argv, &text);
+    bool good = settings_load(&s.settings, &argc, argv, &text), check = false;
     for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--check") == 0) {
+            check = true;
+            continue;
+        }
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             buf_clear(&text);
             buf_puts(&text, usage);
@@ -468,22 +485,24 @@ int command_serve(int argc, char **argv)
         buf_printf(&text, "there is no option \"%s\"\n", argv[i]);
         good = false;
     }
-    size_t salt_len = strlen(s.settings.api_salt);
-    if (salt_len && salt_len < AUTH_SALT_MIN_BYTES)
-        buf_printf(&text, "API_SALT: it has %zu characters; at least %d are needed\n", salt_len,
-                   AUTH_SALT_MIN_BYTES);
-    if (!salt_len && s.settings.environment != ENVIRONMENT_DEVELOPMENT)
-        buf_puts(&text, "API_SALT: it is required unless ENVIRONMENT is development; set it to at least 16 "
-                        "random characters\n");
+    settings_check(&s.settings, &text);
     jwt_check_settings(&s.settings, &text);
     if (!good || text.len) {
         fprintf(stderr, "wasmwiz serve: the settings are not right:\n%s", buf_cstr(&text));
         return EXIT_CONFIG;
     }
+    settings_put_unknown(&text);
+    if (text.len)
+        fprintf(stderr, "wasmwiz serve: in .env:\n%s", buf_cstr(&text));
+    buf_clear(&text);
+    if (check) {
+        settings_put_effective(&text, &s.settings);
+        fputs(buf_cstr(&text), stdout);
+        return 0;
+    }
     buf_done(&text);
-    log_setup((enum log_level)s.settings.log_level, s.settings.environment != ENVIRONMENT_DEVELOPMENT);
     parts_raise_limits();
-    if (start(&s, &err)) {
+    if (settings_start_log(&s.settings, &err) || parts_limit_memory(&s.settings, &err) || start(&s, &err)) {
         LOG_ERROR("not started", LOG_CSTR("reason", err_text(&err)));
         return EXIT_SOFTWARE;
     }
@@ -496,5 +515,6 @@ int command_serve(int argc, char **argv)
     finish(&s);
     settings_done(&s.settings);
     LOG_INFO("stopped");
+    log_file_close();
     return 0;
 }

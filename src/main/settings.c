@@ -162,8 +162,9 @@ static void take(struct settings *s, const struct row *row, const char *where, s
         complain(errors, row, where, text);
 }
 
-/* KEY=VALUE lines; '#' begins a comment line; quotes around the value are taken off; names that are not ours are others'. */
-static void load_env_file(struct settings *s, struct buf *errors)
+/* KEY=VALUE lines of .env; '#' begins a comment line; quotes around the value are taken off. */
+static void each_in_env_file(struct buf *errors, void (*each)(void *ctx, struct str name, struct str value),
+                             void *ctx)
 {
     FILE *f = fopen(".env", "re");
     if (!f) {
@@ -189,11 +190,23 @@ static void load_env_file(struct settings *s, struct buf *errors)
         if (value.len >= 2 && (value.p[0] == '"' || value.p[0] == '\'') &&
             value.p[value.len - 1] == value.p[0])
             value = str_make(value.p + 1, value.len - 2);
-        const struct row *row = row_by_variable(name);
-        const char *set = row ? getenv(row->variable) : NULL;
-        if (row && !(set && set[0]))
-            take(s, row, "in .env", value, errors);
+        each(ctx, name, value);
     }
+}
+
+struct env_file {
+    struct settings *settings;
+    struct buf *errors;
+};
+
+/* Names that are not ours are others'. */
+static void take_from_env_file(void *ctx, struct str name, struct str value)
+{
+    const struct env_file *to = ctx;
+    const struct row *row = row_by_variable(name);
+    const char *set = row ? getenv(row->variable) : NULL;
+    if (row && !(set && set[0]))
+        take(to->settings, row, "in .env", value, to->errors);
 }
 
 static void load_environment(struct settings *s, struct buf *errors)
@@ -234,7 +247,7 @@ bool settings_load(struct settings *s, int *argc, char **argv, struct buf *reter
     memset(s, 0, sizeof *s);
     for (size_t i = 0; i < ROWS; i++)
         WW_ASSERT(set_value(s, &rows[i], str_of(rows[i].initial)));
-    load_env_file(s, reterrors);
+    each_in_env_file(reterrors, take_from_env_file, &(struct env_file){s, reterrors});
     load_environment(s, reterrors);
     load_flags(s, argc, argv, reterrors);
     return reterrors->len == 0;
@@ -245,6 +258,56 @@ void settings_done(struct settings *s)
     for (size_t i = 0; i < ROWS; i++)
         if (rows[i].kind == KIND_TEXT || rows[i].kind == KIND_SECRET)
             freep(field(s, &rows[i]));
+}
+
+/* --- names that nobody knows -------------------------------------------------------------------- */
+enum { NAME_MAX_BYTES = 64, NEAR_EDITS = 3 };
+
+/* How many characters must be put in, taken out or replaced to make `b` of `a` (Levenshtein's distance). */
+static size_t edits_between(struct str a, struct str b)
+{
+    size_t row[NAME_MAX_BYTES + 1];
+    WW_ASSERT(b.len <= NAME_MAX_BYTES);
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            size_t replaced = diagonal + (a.p[i - 1] != b.p[j - 1]);
+            diagonal = row[j];
+            row[j] = MIN(replaced, MIN(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[b.len];
+}
+
+static void put_unknown(void *ctx, struct str name, struct str value)
+{
+    struct buf *out = ctx;
+    const char *nearest = NULL;
+    size_t least = NEAR_EDITS + 1;
+    (void)value;
+    if (row_by_variable(name) || name.len > NAME_MAX_BYTES)
+        return;
+    for (size_t i = 0; i < ROWS; i++) {
+        size_t edits = edits_between(name, str_of(rows[i].variable));
+        if (edits < least) {
+            least = edits;
+            nearest = rows[i].variable;
+        }
+    }
+    buf_printf(out, "\"%.*s\" is no setting", STR_FMT(name));
+    if (nearest)
+        buf_printf(out, "; is %s meant?", nearest);
+    buf_putc(out, '\n');
+}
+
+void settings_put_unknown(struct buf *out)
+{
+    struct buf unread = buf_make(1024);
+    each_in_env_file(&unread, put_unknown, out);
+    buf_done(&unread);
 }
 
 /* --- what people read --------------------------------------------------------------------------- */
@@ -315,7 +378,7 @@ void settings_put_effective(struct buf *out, const struct settings *s)
 {
     for (size_t i = 0; i < ROWS; i++) {
         const struct row *row = &rows[i];
-        buf_printf(out, "%-20s ", row->variable);
+        buf_printf(out, "%-28s ", row->variable);
         if (row->kind == KIND_SECRET) {
             buf_puts(out, (*(char **)field(s, row))[0] ? "(set)" : "(not set)");
         } else if (row->kind == KIND_TEXT) {

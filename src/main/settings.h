@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "trace/export.h"
 
 typedef char *setting_TEXT;
 typedef char *setting_SECRET;
@@ -21,6 +22,8 @@ struct settings {
 
 enum { ENVIRONMENT_DEVELOPMENT, ENVIRONMENT_STAGING, ENVIRONMENT_PRODUCTION };
 enum { ISOLATION_PROCESS, ISOLATION_INLINE };
+enum { LOG_FORMAT_AUTO, LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
+enum { METRICS_OPEN, METRICS_OPERATOR };
 enum { RATE_LIMITS_ON, RATE_LIMITS_OFF };
 enum { REGISTRATION_AUTO, REGISTRATION_OPEN, REGISTRATION_CLOSED };
 enum { WEBHOOKS_PRIVATE_AUTO, WEBHOOKS_PRIVATE_ON, WEBHOOKS_PRIVATE_OFF };
@@ -31,6 +34,16 @@ enum { CLIENT_AUTH_OFF, CLIENT_AUTH_OPTIONAL, CLIENT_AUTH_REQUIRED };
  * them. False: *reterrors holds a line for each mistake. settings_done() in either case. */
 bool settings_load(struct settings *s, int *argc, char **argv, struct buf *reterrors);
 void settings_done(struct settings *s);
+/* Appends a line for each mistake that is not in one value but between them: what belongs together, what a server can't start
+ * with. Looks at folders, and changes nothing. */
+void settings_check(const struct settings *s, struct buf *errors);
+/* Lent by `s`. */
+struct trace_config settings_trace_config(const struct settings *s);
+/* Appends a line for each name in .env that is no setting of ours, with the nearest that is. */
+void settings_put_unknown(struct buf *out);
+
+/* The log as the settings want it: its level, form and file. Before threads start; ERR_DISK_FAULT names the file. */
+MUST_CHECK enum err settings_start_log(const struct settings *s, struct err_info *reterr);
 
 /* Appends the table for --help: flags, variables, defaults, ranges. */
 void settings_put_help(struct buf *out);

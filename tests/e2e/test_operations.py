@@ -1,0 +1,458 @@
+"""What those who run a server see of it: settings and their mistakes, health, metrics, logs, traces, its end."""
+
+import json
+import os
+import re
+import signal
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from support import (
+    LONG,
+    Crowd,
+    assemble,
+    check_answer,
+    connect,
+    execute,
+    make_key,
+    metric,
+    metrics,
+    raw_request,
+    role_processes,
+    wait_until,
+)
+
+SALT = "0123456789abcdef a salt of the tests"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
+
+
+def log_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def check(run_cli, tmp_path, **env):
+    given = {"DATA_DIR": tmp_path / "data", "SERVER_PORT": "0"} | env
+    return run_cli(["serve", "--check"], env=given, cwd=tmp_path)
+
+
+def test_check_prints_what_is_in_effect_and_no_secret(run_cli, tmp_path):
+    done = check(
+        run_cli,
+        tmp_path,
+        API_SALT=SALT,
+        DATABASE_URL="postgresql://somebody:hidden-word@db/x",
+        OTEL_EXPORTER_OTLP_HEADERS="authorization=hidden-word",
+        QUEUE_MAX="77",
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.decode()
+    assert re.search(r"^QUEUE_MAX +77$", said, re.MULTILINE)
+    assert re.search(r"^DATABASE_URL +\(set\)$", said, re.MULTILINE)
+    assert "hidden-word" not in said and SALT not in said
+    assert not (tmp_path / "data").exists(), "it only looks"
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"API_SALT": "12345678"}, "API_SALT"),
+        ({"ENVIRONMENT": "production"}, "API_SALT"),
+        ({"DATABASE_POOL_MIN": "9", "DATABASE_POOL_MAX": "3"}, "DATABASE_POOL_MIN"),
+        ({"DATABASE_REPLICA_URL": "postgresql://u:p@h/d"}, "DATABASE_REPLICA_URL"),
+        ({"TLS_CERT": "/nowhere/cert.pem"}, "TLS_KEY"),
+        ({"TLS_CERT": "/nowhere/cert.pem", "TLS_KEY": "/nowhere/key.pem"}, "/nowhere/key.pem"),
+        ({"REDIRECT_PORT": "8081"}, "REDIRECT_PORT"),
+        ({"TLS_CLIENT_AUTH": "required"}, "TLS_CLIENT_CA"),
+        ({"TRUSTED_PROXIES": "10.0.0.0/33"}, "TRUSTED_PROXIES"),
+        ({"WASM_TEMP_DIR": "/dev/null/tmp"}, "WASM_TEMP_DIR"),
+        ({"DATA_DIR": "/dev/null/data"}, "DATA_DIR"),
+        ({"LOG_FILE": "/nowhere/at/all.log"}, "LOG_FILE"),
+        ({"GUEST_MEMORY": "1MiB"}, "MEMORY_LIMIT"),
+        ({"FRONT_MEMORY": "1MiB"}, "FRONT_MEMORY"),
+        ({"FRONT_MEMORY": "1GiB", "ISOLATION": "inline"}, "FRONT_MEMORY"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "ftp://collector"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_SAMPLER_ARG": "1.5"},
+            "OTEL_TRACES_SAMPLER_ARG",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS": "a b=c"},
+            "OTEL_EXPORTER_OTLP_HEADERS",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(run_cli, tmp_path, env, named):
+    for args in (["serve", "--check"], ["serve"]):
+        done = run_cli(args, env={"DATA_DIR": tmp_path / "data", "SERVER_PORT": "0"} | env, cwd=tmp_path)
+        assert done.returncode == 78, done.stderr
+        assert named in done.stderr.decode()
+        assert done.stdout == b""
+
+
+def test_all_mistakes_are_told_at_once(run_cli, tmp_path):
+    done = check(run_cli, tmp_path, API_SALT="short", QUEUE_MAX="no", REDIRECT_PORT="8081", LOG_FILE="/nowhere/x")
+    assert done.returncode == 78
+    for name in ("API_SALT", "QUEUE_MAX", "REDIRECT_PORT", "LOG_FILE"):
+        assert name in done.stderr.decode()
+    assert "short" not in done.stderr.decode()
+
+
+def test_unknown_names_in_env_file_are_told(run_cli, tmp_path):
+    (tmp_path / ".env").write_text("QUEUE_MXA=5\nPOSTGRES_PASSWORD=hidden-word\nQUEUE_MAX=5\n")
+    done = check(run_cli, tmp_path)
+    assert done.returncode == 0
+    said = done.stderr.decode()
+    assert re.search(r"QUEUE_MXA.*QUEUE_MAX", said)
+    assert "POSTGRES_PASSWORD" in said and "hidden-word" not in said
+    assert len(said.splitlines()) == 3
+
+
+# --- the first run ------------------------------------------------------------------------------
+
+
+def test_first_run(run_cli, make_server, tmp_path):
+    env = {"ENVIRONMENT": "production", "API_SALT": SALT, "DATABASE_URL": f"sqlite:{tmp_path}/first.db"}
+    migrated = run_cli(["migrate", "up"], env=env | {"DATA_DIR": tmp_path / "data"})
+    assert migrated.returncode == 0, migrated.stderr
+    server = make_server(**env)
+    with connect(server) as client:
+        assert client.get("/health/live").status_code == 200
+        wait_until(lambda: client.get("/health/ready").status_code == 200, "it is ready")
+        health = client.get("/health")
+    assert health.status_code == 200
+    assert health.json()["status"] == "ok"
+    checks = health.json()["checks"]
+    assert set(checks) == {
+        "process", "database", "limits", "file_system", "disk", "memory", "sandboxes", "compiler",
+    }  # fmt: skip
+    for name, told in checks.items():
+        assert told["status"] == "ok", checks
+        assert name == "process" or told["latency_us"] >= 0
+    assert str(tmp_path) not in health.text and "/" not in health.text, "no path for strangers"
+    assert server.stop() == 0
+    refused = run_cli(["serve"], env=env | {"API_SALT": "8letters", "DATA_DIR": server.data_dir})
+    assert refused.returncode == 78
+    assert "API_SALT" in refused.stderr.decode() and "16" in refused.stderr.decode()
+    assert "8letters" not in refused.stderr.decode()
+
+
+def test_health_tells_what_fails_and_readiness_stays(make_server):
+    server = make_server(REDIS_URL="redis://:hidden-word@127.0.0.1:1")
+    with connect(server) as client:
+        wait_until(lambda: client.get("/health").json()["checks"]["limits"]["status"] == "degraded", "Redis is missed")
+        health = client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert "127.0.0.1" not in health.text and "hidden-word" not in health.text
+        assert client.get("/health/ready").status_code == 200
+        assert metric(client, server, "wasmwiz_limits_degraded") == 1
+    assert "hidden-word" not in server.log_text()
+
+
+def test_a_front_that_needs_more_memory_than_it_may_have_says_so(make_server, run_cli, guest):
+    server = make_server(FRONT_MEMORY="256MiB")
+    with connect(server, make_key(run_cli, server)) as client:
+        assert check_answer(execute(client, server, guest("wat_echo"), b"x"))["output"] == "x"
+    with open(f"/proc/{server.pid}/limits") as limits:
+        assert re.search(r"Max data size +268435456 ", limits.read())
+
+
+# --- metrics ------------------------------------------------------------------------------------
+
+
+def check_format(text):
+    """The rules of the Prometheus text format and of its names: promtool's, as far as they concern us."""
+    kinds, seen, current = {}, set(), None
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            current = line.split(" ", 3)[2]
+            assert current not in kinds, f"{current} comes twice"
+            assert line.split(" ", 3)[3].endswith("."), line
+        elif line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name == current
+            kinds[name] = kind
+            assert (kind == "counter") == name.endswith("_total"), f"{name} is a {kind}"
+            assert not re.search(r"_(ms|us|ns|milliseconds|kib|mib|percent)(_|$)|[A-Z]", name), name
+        else:
+            parsed = re.fullmatch(r'([a-z_]+)((?:\{[a-z_]+="[^"]*"\})?) (\S+)', line)
+            assert parsed, line
+            float(parsed[3])
+            base = re.sub(r"_(bucket|sum|count)$", "", parsed[1]) if kinds[current] == "histogram" else parsed[1]
+            assert base == current, line
+            assert (parsed[1], parsed[2]) not in seen, line
+            seen.add((parsed[1], parsed[2]))
+    assert len(seen) < 400, "labels are bounded"
+    return kinds
+
+
+def test_metrics(make_server, run_cli, guest):
+    server = make_server(RATE_LIMITS="on")
+    made = run_cli(["keys", "create", "--name", "few", "--tier", "free"], env={"DATA_DIR": server.data_dir})
+    with connect(server, made.stdout.decode().strip()) as client:
+        answers = [execute(client, server, guest("wat_echo"), b"x").status_code for _ in range(11)]
+        assert answers == [200] * 10 + [429]
+        assert execute(client, server, guest("wat_echo"), b"x", headers={"Authorization": "Bearer no"}).status_code == 401
+        answer = client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        kinds = check_format(answer.text)
+        assert kinds["wasmwiz_run_queue_seconds"] == "histogram"
+        assert metric(client, server, "wasmwiz_runs_total", cause="ok") == 10
+        assert metric(client, server, "wasmwiz_limit_hits_total", limit="minute") == 1
+        assert metric(client, server, "wasmwiz_limit_hits_total") == 1
+        assert metric(client, server, "wasmwiz_errors_total", code="unauthorized") == 1
+        assert metric(client, server, "wasmwiz_run_queue_seconds_count") == 10
+        assert metric(client, server, "wasmwiz_module_compile_seconds_count") == 1
+        assert metric(client, server, "wasmwiz_module_cache_hits_total", place="memory") == 9
+        assert metric(client, server, "wasmwiz_compiles_total") == 1
+        gauges = {name: value for (name, labels), value in metrics(client, server).items() if not labels}
+    assert gauges["process_open_fds"] == pytest.approx(len(os.listdir(f"/proc/{server.pid}/fd")), abs=8)
+    assert gauges["process_threads"] == len(os.listdir(f"/proc/{server.pid}/task"))
+    assert 0 < gauges["process_cpu_seconds_total"] < 60
+    assert abs(gauges["process_start_time_seconds"] - time.time()) < 600
+    for name in (
+        "process_resident_memory_bytes",
+        "wasmwiz_children_cpu_seconds_total",
+        "wasmwiz_sandboxes_resident_memory_bytes",
+        "wasmwiz_disk_free_bytes",
+        "wasmwiz_memory_available_bytes",
+        "wasmwiz_store_connections",
+    ):
+        assert gauges[name] > 0, name
+    assert gauges["wasmwiz_sandboxes"] == len(role_processes(server, "sandbox"))
+    assert gauges["wasmwiz_log_lines_lost_total"] == gauges["wasmwiz_limits_degraded"] == 0
+
+
+def test_metrics_for_operators(make_server, run_cli):
+    server = make_server(METRICS_ACCESS="operator")
+    with connect(server) as nobody:
+        refused = nobody.get("/metrics")
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert "wasmwiz_runs_total" not in refused.text
+        assert nobody.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    with connect(server, make_key(run_cli, server)) as somebody:
+        assert somebody.get("/metrics").status_code == 403, "a key of no account"
+
+
+def test_sandboxes_are_ready_when_they_say_so(make_server):
+    server = make_server(SANDBOXES="1")
+    with connect(server) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200, "it is ready")
+        (pid,) = role_processes(server, "sandbox")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: metric(client, server, "wasmwiz_sandboxes_died_total") == 1, "its death is seen")
+        wait_until(lambda: client.get("/health/ready").status_code == 200, "another is ready")
+        assert metric(client, server, "wasmwiz_sandboxes") == 1
+
+
+# --- logs ---------------------------------------------------------------------------------------
+
+
+def test_log_lines_carry_the_ids_of_the_response(make_server, run_cli, guest, tmp_path):
+    file = tmp_path / "server.log"
+    server = make_server(ENVIRONMENT="production", API_SALT=SALT, LOG_FILE=str(file))
+    made = run_cli(["keys", "create", "--name", "x", "--tier", "pro"], env={"DATA_DIR": server.data_dir, "API_SALT": SALT})
+    key = made.stdout.decode().strip()
+    with connect(server, key) as client:
+        plain = execute(client, server, guest("wat_echo"), b"x")
+        traced = execute(
+            client, server, guest("wat_echo"), b"x", headers={"traceparent": f"00-{TRACE}-{PARENT}-00"}
+        )
+        forged = execute(client, server, guest("wat_echo"), b"x", headers={"traceparent": f"00-{TRACE.upper()}-{PARENT}-01"})
+    for answer, trace in ((plain, None), (traced, TRACE), (forged, None)):
+        request_id = answer.headers["x-request-id"]
+        assert answer.json()["request_id"] == request_id
+        wait_until(lambda i=request_id: sum(i in line for line in file.read_text().splitlines()) == 2, "both lines")
+        lines = [line for line in log_lines(file) if request_id in (line.get("request_id"), line.get("run_id"))]
+        assert {line["event"] for line in lines} == {"run", "http"}
+        assert {line["trace_id"] for line in lines} == {trace or request_id}
+    assert server.stop() == 0
+    assert key not in file.read_text() and key not in server.log_text()
+    assert log_lines(file) == log_lines(server.log)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_log_file_is_rotated_and_reopened(make_server, tmp_path):
+    file = tmp_path / "server.log"
+    server = make_server(LOG_FILE=str(file), LOG_FILE_SIZE="8k", LOG_FILE_KEEP="2", LOG_FORMAT="json")
+    with connect(server) as client:
+        for _ in range(200):
+            client.get("/health/live")
+        assert sorted(path.name for path in tmp_path.glob("server.log*")) == ["server.log", "server.log.1", "server.log.2"]
+        file.rename(tmp_path / "moved")
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(file.exists, "the file is opened anew")
+        client.get("/health/live")
+        wait_until(lambda: "health/live" in file.read_text(), "it is written to")
+
+
+# --- traces -------------------------------------------------------------------------------------
+
+
+class Collector:
+    """An OTLP receiver: spans by name, the header fields of the last request."""
+
+    def __init__(self, status=200):
+        self.spans, self.headers, self.resources, self.status = [], {}, [], status
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if outer.status == 200:
+                    outer.take(self.path, dict(self.headers), json.loads(body))
+                self.send_response(outer.status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def take(self, path, headers, body):
+        assert path == "/v1/traces"
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        for group in body["resourceSpans"]:
+            self.resources.append(attributes(group["resource"]))
+            for scope in group["scopeSpans"]:
+                self.spans += scope["spans"]
+
+    def of(self, trace):
+        return [span for span in self.spans if span["traceId"] == trace]
+
+    def close(self):
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def collector():
+    opened = Collector()
+    yield opened
+    opened.close()
+
+
+def attributes(of):
+    found = {}
+    for item in of["attributes"]:
+        ((kind, value),) = item["value"].items()
+        found[item["key"]] = int(value) if kind == "intValue" else value
+    return found
+
+
+def test_traces(make_server, run_cli, guest, collector):
+    server = make_server(
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url + "/",
+        OTEL_EXPORTER_OTLP_HEADERS="x-secret=a%20b, x-other=c",
+        OTEL_SERVICE_NAME="of the tests",
+    )
+    with connect(server, make_key(run_cli, server)) as client:
+        before = time.time_ns()
+        headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=x"}
+        answer = execute(client, server, guest("wat_echo"), b"x", headers=headers)
+        assert answer.status_code == 200
+        assert "traceparent" not in answer.headers
+        after = time.time_ns()
+        quiet = execute(
+            client, server, guest("wat_echo"), b"x", headers={"traceparent": f"00-{'a' * 32}-{PARENT}-00"}
+        )
+        failed = execute(client, server, guest("trap_unreachable"))
+        own = failed.headers["x-request-id"]
+        wait_until(lambda: len(collector.of(own)) >= 7 and len(collector.of(TRACE)) >= 9, "the spans come")
+        assert metric(client, server, "wasmwiz_trace_spans_total", outcome="exported") >= 16
+    assert not collector.of(quiet.headers["x-request-id"]) and not collector.of("a" * 32), "not sampled"
+    assert collector.headers["x-secret"] == "a b" and collector.headers["x-other"] == "c"
+    assert collector.resources[0]["service.name"] == "of the tests"
+
+    spans = {span["name"]: span for span in collector.of(TRACE)}
+    assert set(spans) == {
+        "POST", "authenticate", "receive", "admit", "resolve", "compile", "queue", "run", "reply",
+    }  # fmt: skip
+    root = spans.pop("POST")
+    assert (root["parentSpanId"], root["traceState"], root["kind"]) == (PARENT, "vendor=x", 2)
+    assert attributes(root)["http.response.status_code"] == 200
+    assert attributes(root)["wasmwiz.request_id"] == answer.headers["x-request-id"]
+    start, end = int(root["startTimeUnixNano"]), int(root["endTimeUnixNano"])
+    assert before - 10**9 < start <= end < after + 10**9
+    ids = {root["spanId"]}
+    for span in spans.values():
+        assert span["parentSpanId"] == root["spanId"]
+        assert start <= int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
+        assert re.fullmatch("[0-9a-f]{16}", span["spanId"])
+        ids.add(span["spanId"])
+    assert len(ids) == 9
+    order = ["authenticate", "receive", "admit", "resolve", "queue", "run", "reply"]
+    times = [int(spans[name]["startTimeUnixNano"]) for name in order]
+    assert times == sorted(times)
+    assert attributes(spans["run"])["wasmwiz.cause"] == "ok"
+    assert attributes(spans["run"])["wasmwiz.memory_peak_bytes"] > 0
+    assert re.fullmatch("[0-9a-f]{64}", attributes(spans["resolve"])["wasmwiz.module.sha256"])
+    assert attributes(spans["resolve"])["wasmwiz.module.source"] == "compiled"
+    assert attributes(spans["authenticate"])["wasmwiz.key.id"]
+
+    spans = {span["name"]: span for span in collector.of(own)}
+    assert "parentSpanId" not in spans["POST"] and "traceState" not in spans["POST"]
+    assert spans["run"]["status"]["code"] == 2 and attributes(spans["run"])["wasmwiz.cause"] == "trap"
+
+
+def test_the_last_traces_are_sent_at_the_end(make_server, collector):
+    server = make_server(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    with connect(server) as client:
+        client.get("/health/live")
+        assert server.stop() == 0
+    assert [span["name"] for span in collector.spans] == ["GET"]
+
+
+def test_no_part_of_the_requests_is_traced_where_the_ratio_is_zero(make_server, collector):
+    server = make_server(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_TRACES_SAMPLER_ARG="0")
+    with connect(server) as client:
+        for _ in range(20):
+            client.get("/health/live")
+        client.get("/health/live", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+        assert server.stop() == 0
+    assert [span["traceId"] for span in collector.spans] == [TRACE], "the caller decides for its own"
+
+
+def test_a_collector_that_is_down_harms_nobody(make_server, collector):
+    collector.status = 503
+    server = make_server(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_EXPORTER_OTLP_HEADERS="x=hidden-word")
+    with connect(server) as client:
+        for _ in range(20):
+            assert client.get("/health/live").status_code == 200
+        wait_until(lambda: metric(client, server, "wasmwiz_trace_spans_total", outcome="dropped") >= 20, "they are dropped")
+        assert "traces are lost" in server.log_text()
+        assert "hidden-word" not in server.log_text()
+        collector.status = 200
+        wait_until(lambda: client.get("/health/live") and collector.spans, "they come again")
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_under_way_is_finished(make_server, run_cli):
+    server = make_server()
+    key = make_key(run_cli, server)
+    with Crowd(server, [raw_request(server, key, assemble(LONG))]) as crowd:
+        with connect(server) as client:
+            wait_until(lambda: metric(client, server, "wasmwiz_runs_running") == 1, "the run has begun")
+        assert server.stop() == 0
+    (reply,) = crowd.replies
+    assert (reply.status, reply.body["output"]) == (200, "done")
+
+
+def test_schema_down_and_up_on_a_fresh_database(run_cli, tmp_path):
+    env = {"DATABASE_URL": f"sqlite:{tmp_path}/fresh.db", "DATA_DIR": tmp_path / "data"}
+    for args in (["up"], ["down", "0", "--yes"], ["up"]):
+        done = run_cli(["migrate", *args], env=env)
+        assert done.returncode == 0, done.stderr
+    status = run_cli(["migrate", "status"], env=env).stdout.decode()
+    assert "pending" not in status
