@@ -22,7 +22,7 @@ static struct {
     _Atomic uint64_t look_ns; /* when to look whether the path still leads here */
     _Atomic uint64_t lost;
     _Atomic uint64_t tell_ns; /* not before this is stderr told again */
-    atomic_bool torn;    /* the file ends in the midst of a line */
+    atomic_bool torn;         /* the file ends in the midst of a line */
 } file = {.fd = -1, .moving = PTHREAD_MUTEX_INITIALIZER};
 
 /* The log itself would come back here, so this goes to stderr past it. */
@@ -42,8 +42,7 @@ static void complain(const char *doing)
 
 static int open_path(void)
 {
-    return open(file.config.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK,
-                FILE_MODE);
+    return open(file.config.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, FILE_MODE);
 }
 
 /* Puts the file that the path leads to in the place of the old one. Under file.moving. */

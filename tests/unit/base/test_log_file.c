@@ -254,14 +254,10 @@ int main(void)
 {
 #define FILE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        FILE_TEST(test_rotates_by_size_and_keeps_so_many),
-        FILE_TEST(test_keeps_nothing_where_asked),
-        FILE_TEST(test_goes_on_with_an_old_file),
-        FILE_TEST(test_threads_lose_nothing),
-        FILE_TEST(test_two_processes_share_the_file),
-        FILE_TEST(test_follows_what_logrotate_does),
-        FILE_TEST(test_a_full_disk_stops_nobody),
-        FILE_TEST(test_refuses_what_is_no_file),
+        FILE_TEST(test_rotates_by_size_and_keeps_so_many), FILE_TEST(test_keeps_nothing_where_asked),
+        FILE_TEST(test_goes_on_with_an_old_file),          FILE_TEST(test_threads_lose_nothing),
+        FILE_TEST(test_two_processes_share_the_file),      FILE_TEST(test_follows_what_logrotate_does),
+        FILE_TEST(test_a_full_disk_stops_nobody),          FILE_TEST(test_refuses_what_is_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
