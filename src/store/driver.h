@@ -121,6 +121,9 @@ const char *store_statement_sql(enum store_statement statement, bool postgres);
 MUST_CHECK enum err store_postgres_check(const char *url, char *ret_description, size_t size,
                                          struct err_info *reterr);
 
+/* The path behind "sqlite:", "sqlite://" or nothing; NULL where another scheme stands. */
+const char *store_sqlite_path(const char *url);
+
 /* --- pool.c --- */
 
 /* Lends connections: the last one used first, so that few are warm and the others age. Any thread. */

@@ -43,8 +43,7 @@ static bool is_postgres(struct str url)
     return str_starts_with(url, STR_LIT("postgres://")) || str_starts_with(url, STR_LIT("postgresql://"));
 }
 
-/* The path behind "sqlite:", "sqlite://" or nothing; NULL where another scheme stands. */
-static const char *sqlite_path(const char *url)
+const char *store_sqlite_path(const char *url)
 {
     if (strncmp(url, "sqlite://", 9) == 0)
         return url + 9;
@@ -72,7 +71,7 @@ static void fill_pool(struct store *s, struct store_pool *p, const struct store_
 MUST_CHECK static enum err prepare(const struct store_config *config, struct store *s,
                                    struct err_info *reterr)
 {
-    const char *url = config->url ? config->url : "", *path = sqlite_path(url);
+    const char *url = config->url ? config->url : "", *path = store_sqlite_path(url);
     bool has_replica = config->replica_url && config->replica_url[0];
     if (is_postgres(str_of(url))) {
         s->ops = &store_postgres_ops;
