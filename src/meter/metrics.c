@@ -154,10 +154,10 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
     put_head(out, "wasmwiz_limit_hits_total", "counter",
              "Requests that a rate limit refused, by the limit of the key or address.");
     for (size_t i = 1; i < METRICS_LIMITS; i++)
-        buf_printf(out, "wasmwiz_limit_hits_total{limit=\"%s\"} %llu\n",
-                   g->limit_names[i] ? g->limit_names[i] : "",
-                   (unsigned long long)total(loops, count,
-                                             offsetof(struct metrics, limit_hits) + i * sizeof(uint64_t)));
+        if (g->limit_names[i])
+            buf_printf(out, "wasmwiz_limit_hits_total{limit=\"%s\"} %llu\n", g->limit_names[i],
+                       (unsigned long long)total(
+                           loops, count, offsetof(struct metrics, limit_hits) + i * sizeof(uint64_t)));
     put_histogram(out, "wasmwiz_run_seconds", "Wall time of runs.", loops, count,
                   offsetof(struct metrics, run_time));
     put_histogram(out, "wasmwiz_run_queue_seconds", "Time that runs waited for a place in a sandbox.", loops,

@@ -456,3 +456,64 @@ def test_schema_down_and_up_on_a_fresh_database(run_cli, tmp_path):
         assert done.returncode == 0, done.stderr
     status = run_cli(["migrate", "status"], env=env).stdout.decode()
     assert "pending" not in status
+
+
+# --- backups ------------------------------------------------------------------------------------
+
+
+def test_backup_under_load_and_restore(make_server, run_cli, guest, tmp_path):
+    server = make_server()
+    env = {"DATA_DIR": server.data_dir}
+    key = make_key(run_cli, server)
+    file = tmp_path / "backup"
+    with Crowd(server, [raw_request(server, key, guest("wat_echo"), b"x") for _ in range(50)]) as crowd:
+        saved = run_cli(["backup", file], env=env)
+        assert saved.returncode == 0, saved.stderr
+        for number in range(3):
+            run_cli(["keys", "create", "--name", f"late-{number}"], env=env)
+    assert {reply.status for reply in crowd.replies} == {200}
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert key not in saved.stderr.decode() and saved.stdout == b""
+    assert run_cli(["backup", file], env=env).returncode == 1
+    assert run_cli(["backup", file, "--force"], env=env).returncode == 0
+    piped = run_cli(["backup", "-"], env=env)
+    assert piped.stdout.startswith(b"SQLite format 3\0")
+    assert not list(server.data_dir.glob("backup*"))
+
+    held = run_cli(["restore", file, "--force"], env=env)
+    assert held.returncode == 1 and str(server.pid) in held.stderr.decode()
+    assert server.stop() == 0
+    there = run_cli(["restore", file], env=env)
+    assert there.returncode == 1 and "there already" in there.stderr.decode()
+
+    new = tmp_path / "new"
+    done = run_cli(["restore", file], env={"DATA_DIR": new})
+    assert done.returncode == 0, done.stderr
+    assert (new / "api_salt").read_bytes() == (server.data_dir / "api_salt").read_bytes()
+    assert (new / "api_salt").stat().st_mode & 0o777 == 0o600
+    again = make_server(DATA_DIR=str(new))
+    with connect(again, key) as client:
+        assert check_answer(execute(client, again, guest("wat_echo"), b"old key"))["output"] == "old key"
+
+
+def test_backup_without_the_salt_of_the_environment(run_cli, tmp_path):
+    env = {"DATA_DIR": tmp_path / "data", "API_SALT": SALT, "ENVIRONMENT": "production"}
+    assert run_cli(["keys", "create", "--name", "x"], env=env).returncode == 0
+    done = run_cli(["backup", tmp_path / "file"], env=env)
+    assert done.returncode == 0
+    assert "API_SALT" in done.stderr.decode()
+    assert SALT.encode() not in (tmp_path / "file").read_bytes()
+
+
+@pytest.mark.parametrize("args", [["backup"], ["backup", "a", "b"], ["restore"], ["restore", "-"], ["backup", "--what"]])
+def test_backup_refuses_what_it_does_not_know(run_cli, tmp_path, args):
+    env = {"DATA_DIR": tmp_path / "data"}
+    assert run_cli(args, env=env, cwd=tmp_path).returncode in (64, 66)
+    assert run_cli([args[0], "--help"], env=env).returncode == 0
+
+
+def test_postgres_is_backed_up_by_its_own_tools(run_cli, tmp_path):
+    env = {"DATA_DIR": tmp_path / "data", "DATABASE_URL": "postgresql://u:hidden-word@h/d"}
+    done = run_cli(["backup", tmp_path / "x"], env=env)
+    assert done.returncode == 1
+    assert "pg_dump" in done.stderr.decode() and "hidden-word" not in done.stderr.decode()

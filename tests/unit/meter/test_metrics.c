@@ -50,7 +50,8 @@ static void test_format(void **state)
 {
     (void)state;
     metrics_count_run(&loops[0], CAUSE_OK, 1000, 500, 1, 2, 3, 4);
-    scrape(&(struct metrics_gauges){.start_wall_ns = 1500000000 * NS_PER_S});
+    scrape(&(struct metrics_gauges){.start_wall_ns = 1500000000 * NS_PER_S,
+                                    .limit_names = {"", "minute", "day", "concurrency"}});
     struct str rest = buf_str(&text), name = STR_NULL;
     bool helped = false;
     unsigned samples = 0;
@@ -102,7 +103,12 @@ static void test_sums_over_loops(void **state)
     metrics_count_run(&loops[1], CAUSE_DEADLINE, 60 * NS_PER_S, 0, 0, 0, 100, 0);
     metrics_add(&loops[0].errors[ERR_BUSY], 3);
     metrics_add(&loops[1].errors[ERR_BUSY], 4);
-    scrape(&(struct metrics_gauges){.runs_running = 5, .sandboxes_died = 6});
+    metrics_add(&loops[0].limit_hits[1], 1);
+    metrics_add(&loops[1].limit_hits[1], 2);
+    scrape(&(struct metrics_gauges){
+        .runs_running = 5, .sandboxes_died = 6, .limit_names = {"", "minute", "day", "concurrency"}});
+    assert_true(value_of("wasmwiz_limit_hits_total{limit=\"minute\"}") == 3);
+    assert_true(value_of("wasmwiz_limit_hits_total{limit=\"day\"}") == 0);
     assert_true(value_of("wasmwiz_runs_total{cause=\"ok\"}") == 2);
     assert_true(value_of("wasmwiz_runs_total{cause=\"deadline\"}") == 1);
     assert_true(value_of("wasmwiz_runs_total{cause=\"trap\"}") == 0); /* there before it first happens */
