@@ -1,6 +1,6 @@
 # The commands of the project; the work is done by CMake, Ninja and scripts/. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build run demo check test e2e lint format fuzz bench guests clean distclean
+.PHONY: help build run demo check test e2e cov lint format fuzz bench guests clean distclean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -24,6 +24,9 @@ test: ## every test: unit and end to end
 
 e2e: ## the tests that drive the real program
 	@scripts/test e2e
+
+cov: ## which lines the unit tests reach, by folder (scripts/cov --e2e: all tests)
+	@scripts/cov
 
 lint: ## the style of code and scripts, and which folder may use which
 	@scripts/lint
