@@ -1,0 +1,249 @@
+/* `wasmwiz admin`: accounts, for who has the data folder or the database's address; above all the first administrator. */
+#include <errno.h>
+#include <fcntl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "auth/password.h"
+#include "auth/user.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "main/commands.h"
+#include "main/parts.h"
+
+enum { LINE_BYTES = AUTH_PASSWORD_MAX_BYTES + 3, INTERRUPT = 3 };
+
+static const char usage[] =
+    "usage: wasmwiz admin create EMAIL [--role admin|operator|user] [--tier TIER] [--password-stdin]\n"
+    "       wasmwiz admin list\n"
+    "       wasmwiz admin role EMAIL admin|operator|user\n"
+    "       wasmwiz admin password EMAIL [--password-stdin]\n\n"
+    "create makes an account (default: an administrator); so a new installation gets its first one. role "
+    "and\n"
+    "password change an account; a new password ends its sessions. Servers notice within a second.\n"
+    "A password is asked for on the terminal, or is the first line of stdin with --password-stdin. None is "
+    "ever\n"
+    "printed.\n"
+    "All take --data FOLDER (DATA_DIR), and read DATABASE_URL and API_SALT as `wasmwiz serve` does.\n";
+
+struct request {
+    const char *verb, *email, *tier;
+    enum store_role role;
+    bool from_stdin;
+};
+
+/* --- the password ------------------------------------------------------------------------------- */
+/* A line without its end; `text` is wiped where it fails. */
+static enum err read_line(int fd, char text[static LINE_BYTES], struct err_info *reterr)
+{
+    size_t len = 0;
+    char c = 0;
+    enum err e = OK;
+    while (!e && len < LINE_BYTES - 1) {
+        ssize_t n = read(fd, &c, 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 || c == INTERRUPT || (n == 0 && !len))
+            e = err_set(reterr, ERR_FIELD_INVALID, "no password was given");
+        if (n <= 0 || c == '\n' || e)
+            break;
+        text[len++] = c;
+    }
+    if (len && text[len - 1] == '\r')
+        len--;
+    text[len] = 0;
+    if (e)
+        explicit_bzero(text, LINE_BYTES);
+    return e;
+}
+
+/* Without echo; an interrupt is a character meanwhile, so that the terminal is never left without it. */
+static enum err ask(int terminal, const char *prompt, char text[static LINE_BYTES], struct err_info *reterr)
+{
+    struct termios kept, silent;
+    if (tcgetattr(terminal, &kept) < 0)
+        return err_set(reterr, ERR_FIELD_INVALID, "there is no terminal; use --password-stdin");
+    silent = kept;
+    silent.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
+    silent.c_lflag |= ICANON;
+    dprintf(terminal, "%s: ", prompt);
+    tcsetattr(terminal, TCSAFLUSH, &silent);
+    enum err e = read_line(terminal, text, reterr);
+    tcsetattr(terminal, TCSAFLUSH, &kept);
+    dprintf(terminal, "\n");
+    return e;
+}
+
+static enum err ask_twice(char text[static LINE_BYTES], struct err_info *reterr)
+{
+    char again[LINE_BYTES] = "";
+    CLEANUP(closep) int terminal = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    if (terminal < 0)
+        return err_set(reterr, ERR_FIELD_INVALID, "there is no terminal; use --password-stdin");
+    enum err e = ask(terminal, "Password", text, reterr);
+    if (!e)
+        e = auth_password_check("password", str_of(text), reterr);
+    if (!e)
+        e = ask(terminal, "The same again", again, reterr);
+    if (!e && strcmp(text, again) != 0)
+        e = err_set(reterr, ERR_FIELD_INVALID, "the two are not the same");
+    explicit_bzero(again, sizeof again);
+    return e;
+}
+
+/* --- the verbs ---------------------------------------------------------------------------------- */
+static const struct auth_actor command_line = {"", ""};
+
+static bool print_user(void *ctx, const struct store_user *u)
+{
+    char time[32];
+    clock_format(u->created_ns, time);
+    printf("%-16s  %-8s  %-8s  %-8s  %-24s  %s\n", u->id, store_role_name(u->role), u->tier,
+           u->active ? "active" : "inactive", time, u->email);
+    ++*(size_t *)ctx;
+    return true;
+}
+
+static enum err list(struct store *store, struct err_info *reterr)
+{
+    struct store_cursor cursor = {0};
+    size_t count;
+    printf("%-16s  %-8s  %-8s  %-8s  %-24s  %s\n", "ID", "ROLE", "TIER", "STATE", "CREATED", "EMAIL");
+    do {
+        count = 0;
+        enum err e = store_user_page(store, &cursor, STORE_PAGE_MAX, print_user, &count, reterr);
+        if (e)
+            return e;
+    } while (count == STORE_PAGE_MAX);
+    return OK;
+}
+
+static enum err create(struct auth *auth, const struct request *r, const char *password,
+                       struct err_info *reterr)
+{
+    char token[AUTH_KEY_TOKEN_BYTES];
+    struct store_user user;
+    const struct auth_user_request wanted = {.email = str_of(r->email),
+                                             .password = str_of(password),
+                                             .role = r->role,
+                                             .tier = str_of(r->tier),
+                                             .when = AUTH_USER_ANY_TIME};
+    enum err e = auth_user_create(auth, &wanted, &command_line, &user, token, reterr);
+    explicit_bzero(token, sizeof token); /* keys are made where they can be copied from */
+    if (!e)
+        printf("made %s, %s, with the id %s\n", user.email, store_role_name(user.role), user.id);
+    return e;
+}
+
+static enum err change(struct auth *auth, struct store *store, const struct request *r, const char *password,
+                       struct err_info *reterr)
+{
+    struct store_user user;
+    struct auth_user_change wanted = {0};
+    if (password)
+        wanted.password = str_of(password);
+    else
+        wanted.role = &r->role;
+    enum err e = store_user_by_email(store, str_of(r->email), &user, reterr);
+    if (!e)
+        e = auth_user_change(auth, user.id, &wanted, &command_line, reterr);
+    if (!e && password)
+        printf("changed the password of %s; its sessions have ended\n", user.email);
+    else if (!e)
+        printf("%s has the role %s now\n", user.email, store_role_name(r->role));
+    return e;
+}
+
+/* --- the command -------------------------------------------------------------------------------- */
+static bool parse(int argc, char **argv, struct request *r)
+{
+    bool has_role = false;
+    *r = (struct request){.verb = argc ? argv[0] : "", .role = STORE_ROLE_ADMIN};
+    bool is_create = strcmp(r->verb, "create") == 0, is_role = strcmp(r->verb, "role") == 0,
+         is_password = strcmp(r->verb, "password") == 0;
+    for (int i = 1; i < argc; i++) {
+        bool has_value = i + 1 < argc;
+        if (is_create && strcmp(argv[i], "--role") == 0 && has_value && !has_role) {
+            has_role = store_role_parse(str_of(argv[++i]), &r->role);
+            if (!has_role)
+                return false;
+        } else if (is_create && strcmp(argv[i], "--tier") == 0 && has_value) {
+            r->tier = argv[++i];
+        } else if ((is_create || is_password) && strcmp(argv[i], "--password-stdin") == 0) {
+            r->from_stdin = true;
+        } else if (argv[i][0] != '-' && !r->email) {
+            r->email = argv[i];
+        } else if (!is_role || has_role || !(has_role = store_role_parse(str_of(argv[i]), &r->role))) {
+            return false;
+        }
+    }
+    if (strcmp(r->verb, "list") == 0)
+        return argc == 1;
+    return r->email && (is_create || is_password || (is_role && has_role));
+}
+
+static enum err with_auth(const struct request *r, const struct settings *s, struct store *store,
+                          struct err_info *reterr)
+{
+    char password[LINE_BYTES] = "";
+    bool wants_password = strcmp(r->verb, "role") != 0;
+    CLEANUP(freep) char *salt = NULL;
+    enum err e =
+        auth_salt_load(s->data_dir, s->api_salt, s->environment == ENVIRONMENT_DEVELOPMENT, &salt, reterr);
+    if (!e && wants_password)
+        e = r->from_stdin ? read_line(STDIN_FILENO, password, reterr) : ask_twice(password, reterr);
+    if (!e) {
+        struct auth *auth = auth_new(store, str_of(salt), 8);
+        e = strcmp(r->verb, "create") == 0 ? create(auth, r, password, reterr)
+                                           : change(auth, store, r, wants_password ? password : NULL, reterr);
+        auth_free(auth);
+    }
+    explicit_bzero(password, sizeof password);
+    if (salt)
+        explicit_bzero(salt, strlen(salt));
+    return e;
+}
+
+static enum err carry_out(const struct request *r, const struct settings *s, struct err_info *reterr)
+{
+    char path[PARTS_PATH_BYTES];
+    struct store *store = NULL;
+    struct store_config config = parts_store_config(s, path);
+    enum err e = parts_make_folder(s->data_dir, reterr);
+    if (!e)
+        e = store_open_with(&config, &store, reterr);
+    if (e)
+        return e;
+    e = strcmp(r->verb, "list") == 0 ? list(store, reterr) : with_auth(r, s, store, reterr);
+    store_close(store);
+    return e;
+}
+
+int command_admin(int argc, char **argv)
+{
+    struct settings s;
+    struct request r;
+    struct err_info err = {0};
+    struct buf text = buf_make(16 * 1024);
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(usage, stdout);
+            return 0;
+        }
+    bool good = settings_load(&s, &argc, argv, &text);
+    int status = 0;
+    log_setup(LOG_LEVEL_WARN, false); /* what happened is said on stdout, and stands in the audit trail */
+    if (!good) {
+        fprintf(stderr, "wasmwiz admin: the settings are not right:\n%s", buf_cstr(&text));
+        status = EXIT_CONFIG;
+    } else if (!parse(argc, argv, &r)) {
+        fputs(usage, stderr);
+        status = EXIT_USAGE;
+    } else if (carry_out(&r, &s, &err)) {
+        fprintf(stderr, "wasmwiz admin: %s\n", err_text(&err));
+        status = 1;
+    }
+    buf_done(&text);
+    settings_done(&s);
+    return status;
+}
