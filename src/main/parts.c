@@ -74,7 +74,7 @@ void parts_raise_limits(void)
     setenv("UV_THREADPOOL_SIZE", "16", false);
 }
 
-/* The soft limit only, so that sandboxes and compilers can set what they need. */
+/* The soft limit only: the walls of sandboxes and compilers replace it. */
 enum err parts_limit_memory(const struct settings *s, struct err_info *reterr)
 {
     struct rlimit data;

@@ -18,7 +18,7 @@ struct modules_config parts_modules_config(const struct settings *s);
 /* Lets this process open as many descriptors as the system allows, ignore broken pipes, and have more of what blocks
  * (SQL, hashing of passwords) under way at once than the four that are libuv's default. Before any loop runs. */
 void parts_raise_limits(void);
-/* Bounds this process by FRONT_MEMORY; children get the bound as a soft limit and set their own. */
+/* Bounds this process by FRONT_MEMORY; it is a soft limit, which sandboxes and compilers put aside. */
 MUST_CHECK enum err parts_limit_memory(const struct settings *s, struct err_info *reterr);
 /* Makes a folder (mode 0700) and those above it. ERR_DISK_FAULT names it. */
 MUST_CHECK enum err parts_make_folder(const char *path, struct err_info *reterr);

@@ -104,13 +104,24 @@ static bool limit(__rlimit_resource_t which, uint64_t value)
     return setrlimit(which, &(struct rlimit){value, value}) == 0;
 }
 
+/* A bound that the front put on itself (a soft limit) came along with it, and is not meant for its children. */
+static bool limit_data(uint64_t bytes)
+{
+    struct rlimit data;
+    if (bytes)
+        return limit(RLIMIT_DATA, bytes);
+    if (getrlimit(RLIMIT_DATA, &data) < 0)
+        return false;
+    data.rlim_cur = data.rlim_max;
+    return setrlimit(RLIMIT_DATA, &data) == 0;
+}
+
 static enum err raise_rlimits(const struct walls_limits *limits, struct err_info *reterr)
 {
     bool ok = limit(RLIMIT_CORE, 0) && limit(RLIMIT_MEMLOCK, 0) && limit(RLIMIT_MSGQUEUE, 0);
     if (limits->address_space_bytes)
         ok = ok && limit(RLIMIT_AS, limits->address_space_bytes);
-    if (limits->data_bytes)
-        ok = ok && limit(RLIMIT_DATA, limits->data_bytes);
+    ok = ok && limit_data(limits->data_bytes);
     if (limits->file_bytes)
         ok = ok && limit(RLIMIT_FSIZE, limits->file_bytes);
     if (limits->cpu_seconds) /* the soft limit's SIGXCPU says why; at the hard one it would be SIGKILL */

@@ -154,12 +154,16 @@ def test_health_tells_what_fails_and_readiness_stays(make_server):
     assert "hidden-word" not in server.log_text()
 
 
-def test_a_front_that_needs_more_memory_than_it_may_have_says_so(make_server, run_cli, guest):
+def test_the_memory_of_the_server_itself_is_bounded(make_server, run_cli, guest):
     server = make_server(FRONT_MEMORY="256MiB")
     with connect(server, make_key(run_cli, server)) as client:
         assert check_answer(execute(client, server, guest("wat_echo"), b"x"))["output"] == "x"
-    with open(f"/proc/{server.pid}/limits") as limits:
-        assert re.search(r"Max data size +268435456 ", limits.read())
+    bounds = {}
+    for pid in (server.pid, *role_processes(server, "sandbox"), *role_processes(server, "compiler")):
+        with open(f"/proc/{pid}/limits") as limits:
+            bounds[pid] = re.search(r"Max data size +(\w+) ", limits.read())[1]
+    assert bounds.pop(server.pid) == "268435456"
+    assert len(bounds) > 1 and "268435456" not in bounds.values(), "its children have their own"
 
 
 # --- metrics ------------------------------------------------------------------------------------
