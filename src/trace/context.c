@@ -43,9 +43,10 @@ static bool parse(struct str s, struct trace_context *ret)
 struct trace_context trace_context_make(struct str traceparent, const char *request_id)
 {
     struct trace_context c = {0};
+    size_t len = strnlen(request_id, TRACE_ID_BYTES - 1);
     if (!traceparent.p || !parse(traceparent, &c))
-        snprintf(c.trace_id, sizeof c.trace_id, "%s", request_id);
-    snprintf(c.span_id, sizeof c.span_id, "%.16s", request_id);
+        memcpy(c.trace_id, request_id, len);
+    memcpy(c.span_id, request_id, MIN(len, (size_t)TRACE_SPAN_ID_BYTES - 1));
     return c;
 }
 
