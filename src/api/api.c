@@ -5,7 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 
-enum { FORM_OVERHEAD_BYTES = 64 * 1024 };
+enum { FORM_OVERHEAD_BYTES = 64 * 1024, SPAN_PATH_MAX = 256 };
 
 const struct http_route *api_routes(const struct api_program *program, size_t *ret_count)
 {
@@ -75,15 +75,17 @@ static void put_span(struct tracer *t, struct http_exchange *x, const struct tra
                      uint64_t reply_bytes, uint64_t duration_ns)
 {
     uint64_t now = clock_now_ns();
+    struct str path = http_path(x);
     struct str state = trace->parent_id[0] && http_field_count(x, "tracestate") == 1
                            ? http_field(x, "tracestate")
                            : STR_NULL;
-    const struct trace_attribute attributes[] = {{"http.request.method", str_of(http_method_name(x)), 0},
-                                                 {"url.path", http_path(x), 0},
-                                                 {"http.response.status_code", STR_NULL, (uint64_t)status},
-                                                 {"http.response.size", STR_NULL, reply_bytes},
-                                                 {"client.address", str_of(http_peer(x)), 0},
-                                                 {"wasmwiz.request_id", str_of(http_request_id(x)), 0}};
+    const struct trace_attribute attributes[] = {
+        {"http.request.method", str_of(http_method_name(x)), 0},
+        {"url.path", str_make(path.p, MIN(path.len, (size_t)SPAN_PATH_MAX)), 0},
+        {"http.response.status_code", STR_NULL, (uint64_t)status},
+        {"http.response.size", STR_NULL, reply_bytes},
+        {"client.address", str_of(http_peer(x)), 0},
+        {"wasmwiz.request_id", str_of(http_request_id(x)), 0}};
     tracer_put(t, &(struct trace_span){.context = trace,
                                        .name = http_method_name(x),
                                        .kind = TRACE_SERVER,

@@ -8,6 +8,8 @@
 
 enum { SANDBOXES_MAX = 256, TEXT_BYTES_MAX = 256 * 1024 };
 
+_Static_assert((int)LIMIT_CONCURRENCY + 1 == METRICS_LIMITS, "a counter for each limit");
+
 struct scrape {
     uv_work_t work;
     struct http_exchange *x; /* NULL: the client left */

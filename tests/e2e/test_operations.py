@@ -287,7 +287,8 @@ def test_log_file_is_rotated_and_reopened(make_server, tmp_path):
     with connect(server) as client:
         for _ in range(200):
             client.get("/health/live")
-        assert sorted(path.name for path in tmp_path.glob("server.log*")) == ["server.log", "server.log.1", "server.log.2"]
+        names = ["server.log", "server.log.1", "server.log.2"]
+        wait_until(lambda: sorted(path.name for path in tmp_path.glob("server.log*")) == names, "two old ones are kept")
         file.rename(tmp_path / "moved")
         os.kill(server.pid, signal.SIGHUP)
         wait_until(file.exists, "the file is opened anew")
@@ -443,7 +444,7 @@ def test_a_collector_that_is_down_harms_nobody(make_server, collector):
 
 
 def test_a_run_that_is_under_way_is_finished(make_server, run_cli):
-    server = make_server()
+    server = make_server(EXECUTION_TIMEOUT="60")
     key = make_key(run_cli, server)
     with Crowd(server, [raw_request(server, key, assemble(LONG))]) as crowd:
         with connect(server) as client:
