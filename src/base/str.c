@@ -131,7 +131,7 @@ bool str_to_duration_ns(struct str s, uint64_t *ret)
 {
     static const struct unit units[] = {
         {"", NS_PER_S}, {"s", NS_PER_S},      {"ms", NS_PER_MS},      {"us", NS_PER_US},
-        {"ns", 1},      {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S},
+        {"ns", 1},      {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S}, {"d", 86400 * NS_PER_S},
     };
     return scaled(s, units, LENGTH_OF(units), ret);
 }

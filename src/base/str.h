@@ -41,7 +41,7 @@ bool str_to_u64(struct str s, uint64_t max, uint64_t *ret);
 /* Parses "128MiB", "10mb", "64k", "4096": bytes, with KiB/MiB/GiB (K/KB/M/MB/G/GB mean the same).
  * False: no such form, or it does not fit 64 bits. */
 bool str_to_bytes(struct str s, uint64_t *ret);
-/* Parses "5s", "250ms", "2m", "1h", "1.5s", a bare number = seconds: nanoseconds. */
+/* Parses "5s", "250ms", "2m", "1h", "30d", "1.5s", a bare number = seconds: nanoseconds. */
 bool str_to_duration_ns(struct str s, uint64_t *ret);
 
 /* Lower-case hexadecimal of `len` bytes into `out` (2*len+1 bytes, NUL-terminated). */

@@ -135,7 +135,7 @@ static void test_duration(void **state)
             fail_msg("\"%s\" gave %llu", good[i].text, (unsigned long long)n);
     }
     uint64_t n;
-    assert_false(str_to_duration_ns(STR_LIT("1d"), &n));
+    assert_false(str_to_duration_ns(STR_LIT("1w"), &n));
     assert_false(str_to_duration_ns(STR_LIT("5124096h"), &n)); /* just above 2^64 ns */
     assert_true(str_to_duration_ns(STR_LIT("5124095h"), &n));
 }
