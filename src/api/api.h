@@ -26,6 +26,8 @@ struct api_program {
     struct webhooks *webhooks;
     struct tracer *tracer;      /* NULL: nothing is traced */
     bool metrics_for_operators; /* /metrics wants a credential */
+    struct usage *usage;
+    const struct retention *retention;
     const char *data_dir;
     uint64_t module_bytes_max;
     uint64_t input_bytes_max;

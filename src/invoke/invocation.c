@@ -74,10 +74,22 @@ static enum step_result refuse_by_limit(struct invocation *inv)
     return STEP_FAIL;
 }
 
+/* No run begins that could not be recorded. */
+static bool reserve_usage(struct invocation *inv)
+{
+    if (inv->context->usage && !inv->usage_reserved)
+        inv->usage_reserved = usage_reserve(inv->context->usage);
+    return !inv->context->usage || inv->usage_reserved;
+}
+
 /* Takes one execution of the key's tier. Without a key (the command line) or without limits there is nothing to ask. */
 static enum step_result step_admit(struct invocation *inv)
 {
     struct limit_wait *w = &inv->limit;
+    if (!reserve_usage(inv) &&
+        err_set(&inv->failure, ERR_STORE_DOWN,
+                "the database has been down for so long that there is no room left to note what runs"))
+        return STEP_FAIL;
     if (!inv->context->limit || !inv->who)
         return STEP_DONE;
     if (!inv->limit_asked) {
@@ -91,13 +103,18 @@ static enum step_result step_admit(struct invocation *inv)
     return w->answer == LIMIT_REFUSED ? refuse_by_limit(inv) : STEP_DONE;
 }
 
-/* What was taken goes back, the token too where the request cost nothing: nothing ran, and nothing was compiled for it. */
-static void give_back(struct invocation *inv)
+/* It cost nothing where nothing ran, and nothing was compiled for it: it takes no token and makes no row. */
+static bool is_free(const struct invocation *inv)
 {
     bool compiled = inv->module_wait.module && inv->module_wait.source == MODULE_COMPILED;
-    bool free_of_cost = !inv->ran && !compiled && err_status(inv->failure.code) != 422;
+    return !inv->ran && !compiled && err_status(inv->failure.code) != 422;
+}
+
+/* What was taken goes back, the token too where the request was free. */
+static void give_back(struct invocation *inv)
+{
     if (inv->limit_asked)
-        limit_give(inv->context->limit, inv->context->loop, &inv->limit.ticket, free_of_cost);
+        limit_give(inv->context->limit, inv->context->loop, &inv->limit.ticket, is_free(inv));
 }
 
 /* --- resolve ------------------------------------------------------------------------------------ */
@@ -217,7 +234,49 @@ static enum step_result step_run(struct invocation *inv)
     return STEP_WAIT;
 }
 
-/* --- reply, meter ------------------------------------------------------------------------------- */
+/* --- record, reply, meter ----------------------------------------------------------------------- */
+static enum cause cause_of_row(const struct invocation *inv)
+{
+    if (inv->ran)
+        return (enum cause)inv->report.cause;
+    return err_status(inv->failure.code) == 422 ? CAUSE_REJECTED : CAUSE_CANCELLED;
+}
+
+/* Before the reply: whoever was told of a run finds its row, even if the server is killed now. */
+static enum step_result step_record(struct invocation *inv)
+{
+    const struct run_report *r = &inv->report;
+    struct buf sentence = buf_make(1024);
+    if (!inv->usage_reserved)
+        return STEP_DONE;
+    if (is_free(inv)) {
+        usage_release(inv->context->usage);
+        return STEP_DONE;
+    }
+    enum cause cause = cause_of_row(inv);
+    if (inv->ran)
+        receipt_put_error(&sentence, &inv->receipt);
+    usage_record(inv->context->usage,
+                 &(struct usage_run){
+                     .time_ns = clock_wall_ns(),
+                     .id = inv->id,
+                     .key_id = inv->who ? inv->who->key_id : "",
+                     .user_id = inv->who ? inv->who->user_id : "",
+                     .module_sha = inv->sha,
+                     .duration_ns = r->run_ns,
+                     .cpu_ns = r->cpu_ns,
+                     .memory_peak_bytes = r->memory_peak_bytes,
+                     .wasm_bytes = inv->wasm_len,
+                     .input_bytes = MAX(inv->input.len, r->stdin_bytes), /* of a stream what was taken */
+                     .output_bytes = r->stdout_bytes,
+                     .cause = cause,
+                     .status = inv->failure.code ? err_status(inv->failure.code) : cause_http_status(cause),
+                     .error = inv->failure.code ? str_of(err_text(&inv->failure)) : buf_str(&sentence),
+                 });
+    buf_done(&sentence);
+    return STEP_DONE;
+}
+
 static enum step_result step_reply(struct invocation *inv)
 {
     if (!inv->gone)
@@ -311,8 +370,8 @@ static void proceed(struct invocation *inv)
             inv->in_loop = false;
             return;
         }
-        if (result == STEP_FAIL || (inv->failed_outside && inv->step < INVOKE_STEP_reply))
-            inv->step = INVOKE_STEP_reply;
+        if (result == STEP_FAIL || (inv->failed_outside && inv->step < INVOKE_STEP_record))
+            inv->step = INVOKE_STEP_record;
         else if (result == STEP_DONE)
             inv->step++;
     }
@@ -367,7 +426,7 @@ void invocation_fail(struct invocation *inv, const struct err_info *why)
     inv->resumed = true;
     if (inv->in_loop)
         return;
-    inv->step = INVOKE_STEP_reply;
+    inv->step = INVOKE_STEP_record;
     proceed(inv);
 }
 

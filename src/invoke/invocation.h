@@ -1,9 +1,9 @@
 /* The spine: the way of one invocation, whoever it comes from. A table of steps and one loop:
  *
- *     authenticate -> receive -> admit -> resolve -> run -> reply -> meter
+ *     authenticate -> receive -> admit -> resolve -> run -> record -> reply -> meter
  *
- * A step finishes, waits (and somebody calls invocation_resume()), or fails, which leads straight to `reply`. `reply`
- * and `meter` always run: an invocation can't be released unmetered. Where it came from (HTTP, the command line, a
+ * A step finishes, waits (and somebody calls invocation_resume()), or fails, which leads straight to `record`. `record`,
+ * `reply` and `meter` always run: an invocation can't be released unmetered. Where it came from (HTTP, the command line, a
  * job, an edge route) is an `invoke_origin`: it fills in what is asked for and takes the answer.
  *
  * All of an invocation happens on the thread of its loop. */
@@ -18,6 +18,7 @@
 #include "limit/limit.h"
 #include "meter/metrics.h"
 #include "meter/receipt.h"
+#include "meter/usage.h"
 #include "module/module.h"
 #include "trace/export.h"
 #include "webhook/webhook.h"
@@ -29,6 +30,7 @@
     STEP(admit, limit)       \
     STEP(resolve, module)    \
     STEP(run, executor)      \
+    STEP(record, meter)      \
     STEP(reply, origin)      \
     STEP(meter, meter)
 
@@ -68,7 +70,8 @@ struct invoke_context {
     struct limit *limit;       /* NULL: none is kept */
     struct webhooks *webhooks; /* NULL: nobody is told */
     struct metrics *metrics;
-    struct tracer *tracer; /* NULL: nothing is traced */
+    struct tracer *tracer;    /* NULL: nothing is traced */
+    struct usage_loop *usage; /* NULL: no rows are kept */
     /* The server's ceilings, which are the defaults, too. */
     uint64_t timeout_ns, memory_bytes, stdout_bytes, stderr_bytes;
     uint32_t live;                             /* invocations, and calls of the API, now */
@@ -103,6 +106,7 @@ struct invocation {
     struct buf input;
 
     /* admit */
+    bool usage_reserved;
     bool limit_asked;
     struct limit_wait limit;
 

@@ -1,6 +1,6 @@
 /* The trace of an invocation: a span for each step that took time, below the request's own.
  *
- *     authenticate  receive  admit  resolve [compile]  queue  run  reply
+ *     authenticate  receive  admit  resolve [compile]  queue  run  record  reply
  *
  * Nothing is kept, and no clock is read, unless the trace is wanted. */
 #ifndef WW_INVOKE_SPANS_H

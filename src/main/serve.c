@@ -13,6 +13,7 @@
 #include "main/jwt.h"
 #include "main/parts.h"
 #include "main/upgrade.h"
+#include "meter/retention.h"
 #include "module/seal.h"
 #include "store/keys.h"
 #include "trace/export.h"
@@ -45,8 +46,9 @@ struct server {
     struct limit *limit; /* NULL: RATE_LIMITS=off */
     struct front front;
     struct jwt jwt;
+    struct retention retention;
     char *salt;
-    char cache_dir[4200], temp_dir[4200];
+    char cache_dir[4200], temp_dir[4200], usage_dir[4200];
     uv_signal_t terminate, interrupt, upgrade;
     int listeners[LOOPS_MAX]; /* the loops' sockets, for a successor; theirs to close */
     uv_timer_t refresh;
@@ -59,7 +61,8 @@ struct server {
 
 static const char usage[] =
     "usage: wasmwiz serve [--check] [OPTIONS]\n\n"
-    "Serves POST /execute and /execute/stream, the JSON API under /api/, /health, /health/live, /health/ready "
+    "Serves POST /execute and /execute/stream, the JSON API under /api/, /health, /health/live, "
+    "/health/ready "
     "and /metrics.\n"
     "--check looks at the settings only: prints those in effect, without secrets, or what is wrong (status "
     "78).\n\n"
@@ -72,6 +75,7 @@ static void close_loop(struct loop_post *post)
     struct server *s = sl->server;
     executor_detach(sl->api.invoke.exec);
     kv_detach(s->kv, &sl->loop);
+    usage_detach(sl->api.invoke.usage);
     http_server_free(sl->api.server);
     if (sl->loop.index == 0) {
         front_close(&s->front);
@@ -81,6 +85,7 @@ static void close_loop(struct loop_post *post)
         uv_close((uv_handle_t *)&s->upgrade, NULL);
         uv_close((uv_handle_t *)&s->refresh, NULL);
         tracer_stop(s->program.tracer);
+        retention_stop(&s->retention);
         modules_stop(s->program.modules);
         executor_stop(s->program.executor);
     }
@@ -195,9 +200,12 @@ static enum err open_kept_things(struct server *s, struct modules_config *module
         snprintf(s->temp_dir, sizeof s->temp_dir, "%s", set->wasm_temp_dir);
     else
         snprintf(s->temp_dir, sizeof s->temp_dir, "%s/tmp", set->data_dir);
+    snprintf(s->usage_dir, sizeof s->usage_dir, "%s/usage", set->data_dir);
     enum err e = parts_make_folder(set->data_dir, reterr);
     if (!e)
         e = parts_make_folder(s->cache_dir, reterr);
+    if (!e)
+        e = parts_make_folder(s->usage_dir, reterr);
     if (!e)
         e = parts_make_folder(s->temp_dir, reterr);
     if (!e)
@@ -214,6 +222,15 @@ static enum err open_kept_things(struct server *s, struct modules_config *module
     modules->cache_dir = s->cache_dir;
     modules->temp_dir = s->temp_dir;
     return e;
+}
+
+static enum err open_usage(struct server *s, struct err_info *reterr)
+{
+    return usage_open(&(struct usage_config){.store = s->program.store,
+                                             .folder = s->usage_dir,
+                                             .journal_bytes_max = s->settings.usage_journal_max,
+                                             .loops = s->loop_count},
+                      &s->program.usage, reterr);
 }
 
 static void fill_program(struct server *s)
@@ -235,6 +252,7 @@ static void fill_program(struct server *s)
     s->program.auth = s->auth;
     s->program.metrics_for_operators = set->metrics_access == METRICS_OPERATOR;
     s->program.metrics = s->metrics;
+    s->program.retention = &s->retention;
     s->program.contexts = s->contexts;
     s->program.loop_count = s->loop_count;
 }
@@ -307,6 +325,7 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
         .webhooks = s->program.webhooks,
         .metrics = &sl->metrics,
         .tracer = s->program.tracer,
+        .usage = usage_attach(s->program.usage, &sl->loop),
         .timeout_ns = set->execution_timeout,
         .memory_bytes = set->memory_limit,
         .stdout_bytes = set->max_output,
@@ -388,6 +407,11 @@ static void start_watching(struct server *s)
     uv_signal_start(&s->upgrade, on_upgrade, SIGUSR2);
     uv_signal_start(&s->terminate, on_signal, SIGTERM);
     uv_signal_start(&s->interrupt, on_signal, SIGINT);
+    retention_start(&s->retention, uv,
+                    &(struct retention_config){.store = s->program.store,
+                                               .usage_ns = s->settings.usage_retention,
+                                               .audit_ns = s->settings.audit_retention,
+                                               .interval_ns = s->settings.retention_interval});
     uv_timer_init(uv, &s->refresh);
     uv_timer_start(&s->refresh, on_refresh, REFRESH_MS, REFRESH_MS);
     jwt_start(&s->jwt, uv, &s->settings);
@@ -406,6 +430,8 @@ static enum err start(struct server *s, struct err_info *reterr)
     enum err e = open_kept_things(s, &modules, reterr);
     if (!e)
         e = open_limits(s, reterr);
+    if (!e)
+        e = open_usage(s, reterr);
     if (!e)
         e = executor_new(&exec, loops, s->loop_count, &s->program.executor, reterr);
     if (!e)
@@ -449,6 +475,7 @@ static void finish(struct server *s)
 {
     for (uint32_t i = 0; i < s->loop_count; i++)
         loop_done(&s->loops[i]->loop);
+    usage_close(s->program.usage, s->drain_deadline_ns);
     modules_free(s->program.modules);
     executor_free(s->program.executor);
     tracer_free(s->program.tracer);

@@ -131,6 +131,28 @@ static void put_services(struct buf *out, const struct metrics_gauges *g)
             (double)g->log_lines_lost);
 }
 
+static void put_usage(struct buf *out, const struct metrics_gauges *g)
+{
+    const struct usage_stats *u = &g->usage;
+    put_one(out, "wasmwiz_usage_rows_written_total", "counter", "Rows of usage that the database took.",
+            (double)u->written);
+    put_one(out, "wasmwiz_usage_rows_waiting", "gauge", "Runs in the journal that the database has not yet.",
+            (double)u->waiting);
+    put_one(out, "wasmwiz_usage_rows_lost_total", "counter",
+            "Records of the journal that were not whole, or that the database refused for good.",
+            (double)(u->torn + u->refused));
+    put_one(out, "wasmwiz_usage_write_failures_total", "counter", "Times that the database took no rows.",
+            (double)u->failures);
+    put_one(out, "wasmwiz_usage_journal_bytes", "gauge", "Files of the usage journal.",
+            (double)u->journal_bytes);
+    put_one(out, "wasmwiz_api_keys_active", "gauge", "API keys that ran something within the last hour.",
+            (double)u->active_keys);
+    put_head(out, "wasmwiz_rows_deleted_total", "counter", "Rows deleted because they were too old.");
+    for (enum retention_table i = 0; i < RETENTION_COUNT; i++)
+        buf_printf(out, "wasmwiz_rows_deleted_total{table=\"%s\"} %llu\n", retention_name(i),
+                   (unsigned long long)g->rows_deleted[i]);
+}
+
 void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_t count,
                       const struct metrics_gauges *g)
 {
@@ -204,4 +226,5 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
     put_processes(out, g);
     put_machine(out, g);
     put_services(out, g);
+    put_usage(out, g);
 }

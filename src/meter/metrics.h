@@ -9,6 +9,8 @@
 #include "base/cause.h"
 #include "base/err.h"
 #include "meter/machine.h"
+#include "meter/retention.h"
+#include "meter/usage.h"
 
 enum { METRICS_BUCKETS = 14, METRICS_STATUS_CLASSES = 6, METRICS_LIMITS = 4 };
 
@@ -47,6 +49,8 @@ struct metrics_gauges {
     bool limits_degraded;
     uint64_t limit_subjects, limit_evicted;
     uint64_t spans_exported, spans_dropped, log_lines_lost;
+    struct usage_stats usage;
+    uint64_t rows_deleted[RETENTION_COUNT];
 };
 
 static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)

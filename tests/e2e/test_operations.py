@@ -385,7 +385,7 @@ def test_traces(make_server, run_cli, guest, collector):
 
     spans = {span["name"]: span for span in collector.of(TRACE)}
     assert set(spans) == {
-        "POST", "authenticate", "receive", "admit", "resolve", "compile", "queue", "run", "reply",
+        "POST", "authenticate", "receive", "admit", "resolve", "compile", "queue", "run", "record", "reply",
     }  # fmt: skip
     root = spans.pop("POST")
     assert (root["parentSpanId"], root["traceState"], root["kind"]) == (PARENT, "vendor=x", 2)
@@ -399,8 +399,8 @@ def test_traces(make_server, run_cli, guest, collector):
         assert start <= int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
         assert re.fullmatch("[0-9a-f]{16}", span["spanId"])
         ids.add(span["spanId"])
-    assert len(ids) == 9
-    order = ["authenticate", "receive", "admit", "resolve", "queue", "run", "reply"]
+    assert len(ids) == 10
+    order = ["authenticate", "receive", "admit", "resolve", "queue", "run", "record", "reply"]
     times = [int(spans[name]["startTimeUnixNano"]) for name in order]
     assert times == sorted(times)
     assert attributes(spans["run"])["wasmwiz.cause"] == "ok"

@@ -31,6 +31,10 @@ static struct {
     char out[100];
     unsigned key_refs, module_refs, cancelled, idle;
     unsigned told_limits, told_good, told_bad; /* for webhooks */
+    bool journal_full;
+    unsigned reserved;
+    struct usage_run row; /* the last one */
+    char row_error[100];
 } w;
 
 static struct loop loop;
@@ -132,6 +136,27 @@ const char *module_source_name(enum module_source source)
 void module_unref(struct module *m)
 {
     w.module_refs -= m != NULL;
+}
+
+bool usage_reserve(struct usage_loop *ul)
+{
+    (void)ul;
+    w.reserved += !w.journal_full;
+    return !w.journal_full;
+}
+
+void usage_release(struct usage_loop *ul)
+{
+    (void)ul;
+    w.reserved--;
+}
+
+void usage_record(struct usage_loop *ul, const struct usage_run *run)
+{
+    note("record");
+    usage_release(ul);
+    w.row = *run;
+    snprintf(w.row_error, sizeof w.row_error, "%.*s", STR_FMT(run->error));
 }
 
 static void fill_module(struct module_wait *wait)
@@ -265,6 +290,7 @@ static int setup(void **state)
     loop_init(&loop, 0);
     snprintf(key.id, sizeof key.id, "key-id");
     snprintf(key.user_id, sizeof key.user_id, "user-id");
+    snprintf(key.key_id, sizeof key.key_id, "public-id");
     module.compile_ns = 5000;
     context = (struct invoke_context){.loop = &loop,
                                       .limit = (struct limit *)&w,
@@ -289,6 +315,7 @@ static int teardown(void **state)
     assert_int_equal(context.live, 0);
     assert_int_equal(w.key_refs, 0);
     assert_int_equal(w.module_refs, 0);
+    assert_int_equal(w.reserved, 0);
     assert_int_equal(w.idle, 1);
     return 0;
 }
@@ -457,6 +484,63 @@ static void test_entered_later(void **state)
     invocation_enter(inv, INVOKE_STEP_resolve); /* the command line: no key, nothing to receive */
     expect_trace("module run");
     end_run(CAUSE_OK, true);
+    assert_int_equal(w.given, 0);
+}
+
+/* --- rows of usage ------------------------------------------------------------------------------ */
+static void test_a_run_is_recorded_before_its_reply(void **state)
+{
+    (void)state;
+    context.usage = (struct usage_loop *)&w;
+    begin();
+    assert_int_equal(w.reserved, 1);
+    end_run(CAUSE_TRAP, true);
+    expect_trace("auth receive limit module run record reply released");
+    assert_int_equal(w.row.cause, CAUSE_TRAP);
+    assert_int_equal(w.row.status, 422);
+    assert_int_equal(w.row.duration_ns, 1000);
+    assert_string_equal(w.row.key_id, "public-id");
+    assert_non_null(strstr(w.row_error, "why"));
+}
+
+static void test_what_is_free_makes_no_row(void **state)
+{
+    (void)state;
+    context.usage = (struct usage_loop *)&w;
+    w.module_err = ERR_MODULE_INVALID;
+    begin();
+    expect_trace("auth receive limit module reply released");
+}
+
+static void test_what_cost_a_token_makes_a_row(void **state)
+{
+    (void)state;
+    context.usage = (struct usage_loop *)&w;
+    w.module_err = ERR_COMPILE_LIMIT;
+    begin();
+    expect_trace("auth receive limit module record reply released");
+    assert_int_equal(w.row.cause, CAUSE_REJECTED);
+    assert_int_equal(w.row.status, 422);
+    assert_string_equal(w.row_error, "told by the modules");
+}
+
+static void test_over_a_limit_makes_no_row(void **state)
+{
+    (void)state;
+    context.usage = (struct usage_loop *)&w;
+    w.limit = LIMIT_REFUSED;
+    begin();
+    expect_trace("auth receive limit reply released");
+}
+
+static void test_nothing_runs_that_could_not_be_recorded(void **state)
+{
+    (void)state;
+    context.usage = (struct usage_loop *)&w;
+    w.journal_full = true;
+    begin();
+    expect_trace("auth receive reply released");
+    assert_int_equal(w.replied, ERR_STORE_DOWN);
     assert_int_equal(w.given, 0);
 }
 
@@ -795,6 +879,11 @@ int main(void)
         SPINE_TEST(test_resumed_from_within),
         SPINE_TEST(test_without_limits),
         SPINE_TEST(test_entered_later),
+        SPINE_TEST(test_a_run_is_recorded_before_its_reply),
+        SPINE_TEST(test_what_is_free_makes_no_row),
+        SPINE_TEST(test_what_cost_a_token_makes_a_row),
+        SPINE_TEST(test_over_a_limit_makes_no_row),
+        SPINE_TEST(test_nothing_runs_that_could_not_be_recorded),
         SPINE_TEST(test_no_token),
         SPINE_TEST(test_refused_key),
         SPINE_TEST(test_key_that_the_store_does_not_know),

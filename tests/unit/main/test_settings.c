@@ -199,7 +199,11 @@ static void test_env_file_that_is_too_large(void **state)
 static void set_number(const char *variable, enum kind kind, uint64_t value)
 {
     char text[32];
-    snprintf(text, sizeof text, "%llu%s", (unsigned long long)value, kind == DURATION ? "ns" : "");
+    bool seconds = kind == DURATION && value % NS_PER_S == 0; /* nanoseconds of years have too many digits */
+    snprintf(text, sizeof text, "%llu%s", (unsigned long long)(seconds ? value / NS_PER_S : value),
+             seconds            ? "s"
+             : kind == DURATION ? "ns"
+                                : "");
     setenv(variable, text, 1);
 }
 
@@ -219,6 +223,8 @@ static void test_ranges(void **state)
         }
         const uint64_t bad[] = {rows[i].most + 1, UINT64_MAX / 2000, rows[i].least - 1};
         for (size_t j = 0; j < LENGTH_OF(bad); j++) {
+            if (bad[j] >= rows[i].least && bad[j] <= rows[i].most)
+                continue;
             if (j == 2 && rows[i].least == 0)
                 continue;
             set_number(rows[i].variable, rows[i].kind, bad[j]);
