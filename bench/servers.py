@@ -175,7 +175,7 @@ class WasmWiz(Server):
     def __init__(self, folder, program, cpus=None, **settings):
         super().__init__(folder, cpus)
         self._program = program
-        usual = {"LOG_LEVEL": "warn", "RATE_LIMITS": "off"}
+        usual = {"LOG_LEVEL": "warn", "RATE_LIMITS": "off", "CONNECTIONS_PER_ADDRESS": 0}
         self._env = environment(
             ENVIRONMENT="development",
             DATA_DIR=self.folder / "data",

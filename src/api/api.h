@@ -39,6 +39,7 @@ struct api_program {
     struct metrics *const *metrics;
     struct api_context *const *contexts;
     uint32_t loop_count;
+    const struct http_peers *peers; /* may be NULL */
     atomic_bool draining;
 };
 

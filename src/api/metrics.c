@@ -39,6 +39,7 @@ static void add_runs(struct metrics_gauges *g, const struct api_program *p)
     g->compiling = m.compiling;
     for (uint32_t i = 0; i < p->loop_count; i++)
         g->connections += http_server_connections(p->contexts[i]->server);
+    g->connections_refused = http_peers_refused(p->peers);
 }
 
 static void add_processes(struct metrics_gauges *g, const struct api_program *p)

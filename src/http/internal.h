@@ -145,8 +145,8 @@ void http_server_holds(struct http_connection *c, uint64_t bytes);
 void http_server_ready(struct http_server *s, struct list *link);
 
 /* --- socket.c --------------------------------------------------------------------------------- */
-/* Serves the accepted, non-blocking `fd`, taken over. */
-void http_socket_open(struct http_server *s, int fd, const struct sockaddr *peer);
+/* Serves the accepted, non-blocking `fd`, taken over; or closes it, where `address` has enough connections. */
+void http_socket_open(struct http_server *s, int fd, const struct sockaddr *address);
 
 /* --- exchange.c: what a protocol calls ---------------------------------------------------------- */
 /* A clean exchange with an id of its own, begun now. */

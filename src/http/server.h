@@ -110,6 +110,15 @@ MUST_CHECK enum err http_proxies_parse(struct str text, struct http_proxies **re
                                        struct err_info *reterr);
 void http_proxies_free(struct http_proxies *p);
 
+/* Counts the connections of each client address; shared by the loops, of which it outlives the servers. */
+struct http_peers;
+/* An address may have `limit` connections, at least one, and an IPv6 network of 64 bits counts as one address.
+ * `connections_max` is how many there are about at most, of all addresses. */
+struct http_peers *http_peers_new(uint32_t limit, uint32_t connections_max);
+/* Connections that were turned away so far; 0 for NULL. Any thread. */
+uint64_t http_peers_refused(const struct http_peers *p);
+void http_peers_free(struct http_peers *p); /* takes NULL */
+
 struct http_server;
 
 struct http_server_config {
@@ -118,6 +127,7 @@ struct http_server_config {
     struct http_limits limits;
     struct http_tls *tls;               /* NULL: clear text */
     const struct http_proxies *proxies; /* whose Forwarded and X-Forwarded-* fields count; may be NULL */
+    struct http_peers *peers;           /* NULL: an address may have any number; `proxies` always may */
     uint16_t redirect_port;             /* not 0: every request is sent to https:// at this port instead */
     void *data;                         /* for handlers: http_exchange_server_data() */
     /* Told once a reply is complete or the client gone: for the access log and the counters.

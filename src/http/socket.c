@@ -2,9 +2,12 @@
 #include <unistd.h>
 
 #include "http/internal.h"
+#include "http/peers.h"
+#include "http/proxy.h"
 
 struct http_socket {
     struct http_connection conn;
+    struct http_peer *peer; /* NULL: its address is not counted */
     uv_tcp_t tcp;
     uv_shutdown_t shutdown;
     unsigned writes; /* queued with libuv */
@@ -142,6 +145,7 @@ static void on_closed(uv_handle_t *handle)
     struct http_socket *s = handle->data;
     struct http_server *server = s->conn.server;
     http_connection_done(&s->conn);
+    http_peers_leave(s->peer);
     free(s);
     http_server_handle_closed(server);
 }
@@ -159,14 +163,33 @@ static const struct http_stream_ops tcp_ops = {
     .close = socket_close,
 };
 
-void http_socket_open(struct http_server *server, int fd, const struct sockaddr *peer)
+/* Whether the address may have one more. Trusted proxies speak for many clients: they always may. */
+static bool is_welcome(struct http_server *server, const struct sockaddr *address, const char *name,
+                       struct http_peer **ret_peer)
 {
+    struct http_peers *peers = server->config.peers;
+    if (!peers || http_peers_enter(peers, address, ret_peer) ||
+        http_proxies_trust(server->config.proxies, name))
+        return true;
+    http_peers_note_refusal(peers, name);
+    return false;
+}
+
+void http_socket_open(struct http_server *server, int fd, const struct sockaddr *address)
+{
+    char name[HTTP_PEER_BYTES] = "-";
+    struct http_peer *peer = NULL;
+    (void)uv_ip_name(address, name, sizeof name);
+    if (!is_welcome(server, address, name, &peer)) {
+        close(fd);
+        return;
+    }
     struct http_socket *s = xcalloc(1, sizeof *s);
     s->tcp.data = s;
+    s->peer = peer;
+    memcpy(s->conn.peer, name, sizeof name);
     WW_ASSERT(uv_tcp_init(server->loop, &s->tcp) == 0);
     http_server_handle_opened(server);
-    if (uv_ip_name(peer, s->conn.peer, sizeof s->conn.peer) < 0)
-        snprintf(s->conn.peer, sizeof s->conn.peer, "-");
     if (uv_tcp_open(&s->tcp, fd) < 0) {
         close(fd);
         s->conn.server = server;

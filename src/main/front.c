@@ -13,6 +13,8 @@ _Static_assert((int)CLIENT_AUTH_OFF == HTTP_CLIENT_AUTH_OFF &&
 enum err front_open(struct front *f, const struct settings *set, struct err_info *reterr)
 {
     enum err e = http_proxies_parse(str_of(set->trusted_proxies), &f->proxies, reterr);
+    if (set->connections_per_address)
+        f->peers = http_peers_new((uint32_t)set->connections_per_address, (uint32_t)set->connections_max);
     if (e || !set->tls_cert[0])
         return e;
     return http_tls_new(&(struct http_tls_config){.certificates = set->tls_cert,
@@ -26,6 +28,7 @@ void front_configure(const struct front *f, struct http_server_config *config)
 {
     config->tls = f->tls;
     config->proxies = f->proxies;
+    config->peers = f->peers;
 }
 
 static void on_reload(uv_signal_t *handle, int number)
@@ -50,7 +53,8 @@ enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *se
     uv_signal_start(&f->reload, on_reload, SIGHUP);
     if (!set->redirect_port)
         return OK;
-    struct http_server_config config = {.limits = http_limits_default(), .redirect_port = port};
+    struct http_server_config config = {
+        .limits = http_limits_default(), .proxies = f->proxies, .peers = f->peers, .redirect_port = port};
     uint16_t from = (uint16_t)set->redirect_port;
     int fd;
     /* Shared, so that a successor can open it while this process still drains. */
@@ -69,4 +73,5 @@ void front_done(struct front *f)
 {
     http_tls_free(f->tls);
     http_proxies_free(f->proxies);
+    http_peers_free(f->peers);
 }

@@ -1,5 +1,5 @@
 /* What stands before the API in `serve`: TLS, trusted proxies, and the listener that sends http:// to https://.
- * All of it belongs to the first loop's thread; the loops share `tls` and `proxies`. */
+ * All of it belongs to the first loop's thread; the loops share the first three. */
 #ifndef WW_MAIN_FRONT_H
 #define WW_MAIN_FRONT_H
 
@@ -9,6 +9,7 @@
 struct front {
     struct http_tls *tls; /* NULL: clear text */
     struct http_proxies *proxies;
+    struct http_peers *peers;     /* NULL: an address may have any number of connections */
     struct http_server *redirect; /* NULL: none */
     uv_signal_t reload;           /* SIGHUP: the files of TLS are read again, the log's is opened again */
 };

@@ -251,6 +251,7 @@ static void fill_program(struct server *s)
     s->program.start_wall_ns = clock_wall_ns();
     s->program.auth = s->auth;
     s->program.metrics_for_operators = set->metrics_access == METRICS_OPERATOR;
+    s->program.peers = s->front.peers;
     s->program.metrics = s->metrics;
     s->program.retention = &s->retention;
     s->program.contexts = s->contexts;

@@ -223,6 +223,8 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
     put_one(out, "wasmwiz_modules_loaded", "gauge", "Modules held in memory.", g->modules_loaded);
     put_one(out, "wasmwiz_cache_bytes", "gauge", "Compiled code on disk.", (double)g->cache_bytes);
     put_one(out, "wasmwiz_connections", "gauge", "Open client connections.", g->connections);
+    put_one(out, "wasmwiz_connections_refused_total", "counter",
+            "Connections refused because their address had too many.", (double)g->connections_refused);
     put_processes(out, g);
     put_machine(out, g);
     put_services(out, g);

@@ -24,7 +24,9 @@ def environment(extra):
     """Nothing of the caller's own settings; values of None are left out."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "ASAN_OPTIONS") if name in os.environ}
     given = {name: str(value) for name, value in extra.items() if value is not None}
-    return kept | {"ENVIRONMENT": "development", "RATE_LIMITS": "off"} | given
+    # all clients of a test come from one address
+    unlimited = {"ENVIRONMENT": "development", "RATE_LIMITS": "off", "CONNECTIONS_PER_ADDRESS": "0"}
+    return kept | unlimited | given
 
 
 class Server:
