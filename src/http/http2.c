@@ -201,6 +201,22 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
     return http2_guard_frame(arg, hd) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
+/* A frame of a type that nghttp2 does not know: its payload is dropped (RFC 9113 section 5.5). That there is
+ * somebody who asks for such frames makes nghttp2 tell the guard of them. */
+static int on_unknown_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, const uint8_t *bytes,
+                            size_t len, void *arg)
+{
+    (void)session, (void)hd, (void)bytes, (void)len, (void)arg;
+    return 0;
+}
+
+static int on_unknown_frame_end(nghttp2_session *session, void **payload, const nghttp2_frame_hd *hd,
+                                void *arg)
+{
+    (void)session, (void)payload, (void)hd, (void)arg;
+    return NGHTTP2_ERR_CANCEL;
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     struct http2 *h = arg;
@@ -328,6 +344,8 @@ static nghttp2_session *session_new(struct http2 *h)
     nghttp2_session *session;
     WW_ASSERT(nghttp2_session_callbacks_new(&calls) == 0 && nghttp2_option_new(&option) == 0);
     nghttp2_session_callbacks_set_on_begin_frame_callback(calls, on_begin_frame);
+    nghttp2_session_callbacks_set_on_extension_chunk_recv_callback(calls, on_unknown_frame);
+    nghttp2_session_callbacks_set_unpack_extension_callback(calls, on_unknown_frame_end);
     nghttp2_session_callbacks_set_on_begin_headers_callback(calls, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(calls, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(calls, on_invalid_header);
@@ -338,6 +356,8 @@ static nghttp2_session *session_new(struct http2 *h)
     nghttp2_session_callbacks_set_send_data_callback(calls, http2_put_data);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_max_settings(option, SETTINGS_MAX);
+    for (unsigned type = NGHTTP2_CONTINUATION + 1; type <= UINT8_MAX; type++)
+        nghttp2_option_set_user_recv_extension_type(option, (uint8_t)type);
     WW_ASSERT(nghttp2_session_server_new2(&session, calls, h, option) == 0);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(calls);

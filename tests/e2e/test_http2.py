@@ -26,7 +26,8 @@ from support import (
 )
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
+PRIORITY_UPDATE, UNKNOWN = 16, 77
 PROTOCOL_ERROR, ENHANCE_YOUR_CALM = 1, 11
 
 
@@ -131,6 +132,32 @@ def settings_flood():
         yield frame(SETTINGS, 0, 0, struct.pack(">HI", 3, 100))
 
 
+def unknown_flood():
+    while True:
+        yield frame(UNKNOWN, 0, 0) * 100
+
+
+def priority_flood():
+    while True:
+        yield frame(PRIORITY, 0, 1, b"\0\0\0\0\1") * 100
+
+
+def priority_update_flood():
+    while True:
+        yield frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\1u=1") * 100
+
+
+def window_flood():
+    while True:
+        yield frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 100
+
+
+def empty_data_flood():
+    yield frame(HEADERS, 4, 1, head(b"/execute", post=True))
+    while True:
+        yield frame(DATA, 0, 1) * 100
+
+
 def hpack_bomb():
     """A field of 120 bytes in the table, named 16,000 times in each head; refused with 431, 100 heads in a row."""
     yield frame(HEADERS, 5, 1, head() + b"\x40\x01a\x78" + b"v" * 120)
@@ -199,6 +226,11 @@ def attacked(tmp_path_factory):
         (continuation_flood, ENHANCE_YOUR_CALM),
         (ping_flood, ENHANCE_YOUR_CALM),
         (settings_flood, ENHANCE_YOUR_CALM),
+        (unknown_flood, ENHANCE_YOUR_CALM),
+        (priority_flood, ENHANCE_YOUR_CALM),
+        (priority_update_flood, ENHANCE_YOUR_CALM),
+        (window_flood, ENHANCE_YOUR_CALM),
+        (empty_data_flood, ENHANCE_YOUR_CALM),
         (hpack_bomb, None),
         (zero_window, None),
     ],

@@ -105,6 +105,24 @@ static void small_windows(struct h2_client *c, uint32_t n)
     h2_u32(c, NGHTTP2_WINDOW_UPDATE, 0, 1);
 }
 
+static void unknown_frames(struct h2_client *c, uint32_t n)
+{
+    h2_frame(c, (uint8_t)(10 + n % 246), (uint8_t)n, n % 3, STR_LIT(""));
+}
+
+static void large_unknown_frames(struct h2_client *c, uint32_t n)
+{
+    static char zeros[1000];
+    (void)n;
+    h2_frame(c, 255, 0, 0, str_make(zeros, sizeof zeros));
+}
+
+static void priority_updates(struct h2_client *c, uint32_t n)
+{
+    (void)n;
+    h2_frame(c, 0x10, 0, 0, STR_LIT("\0\0\0\1u=1")); /* RFC 9218 section 7.1 */
+}
+
 static void skipped_stream(struct h2_client *c, uint32_t n)
 {
     if (n == 0) {
@@ -133,6 +151,9 @@ static const struct attack {
     {empty_data, NGHTTP2_ENHANCE_YOUR_CALM, 1},
     {padding, NGHTTP2_ENHANCE_YOUR_CALM, 1},
     {small_windows, NGHTTP2_ENHANCE_YOUR_CALM, 0},
+    {unknown_frames, NGHTTP2_ENHANCE_YOUR_CALM, 0},
+    {large_unknown_frames, NGHTTP2_ENHANCE_YOUR_CALM, 0},
+    {priority_updates, NGHTTP2_ENHANCE_YOUR_CALM, 0},
     {skipped_stream, NGHTTP2_PROTOCOL_ERROR, 1},
 };
 
@@ -185,6 +206,30 @@ static void test_a_calm_client_is_let_be(void **state)
     world_free(w);
 }
 
+/* A frame of an unknown type is dropped, wherever it comes (RFC 9113 sections 4.1 and 5.5), but not within a head
+ * (section 6.10). */
+static void test_unknown_frames_are_dropped(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct h2_client *c = h2_new(w);
+    for (uint32_t n = 0; n < 500; n++)
+        unknown_frames(c, n);
+    h2_head(c, 1, END_HEADERS, "POST", "/echo", NULL);
+    h2_frame(c, 0x10, 0, 0, STR_LIT("\0\0\0\1u=1"));
+    h2_data(c, 1, NONE, STR_LIT("a"));
+    h2_frame(c, 200, 0xff, 1, STR_LIT("not a part of it"));
+    h2_data(c, 1, END_STREAM, STR_LIT("b"));
+    h2_expect(c, "1:200;1=POST /echo [ab];");
+    h2_head(c, 3, END_STREAM, "GET", "/echo", NULL);
+    unknown_frames(c, 0);
+    const char *seen = h2_to_end(c);
+    assert_non_null(strstr(seen, "/1;"));
+    h2_free(c);
+    wait_until_closed(w);
+    world_free(w);
+}
+
 /* A client that asks for much and takes nothing: what waits for it is bounded, and ends. */
 static void test_replies_that_nobody_takes(void **state)
 {
@@ -213,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attacks),
         cmocka_unit_test(test_a_calm_client_is_let_be),
+        cmocka_unit_test(test_unknown_frames_are_dropped),
         cmocka_unit_test(test_replies_that_nobody_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
