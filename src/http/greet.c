@@ -69,7 +69,8 @@ static void greet_flushed(struct http_connection *c)
 
 static uint64_t greet_due_ns(const struct http_connection *c)
 {
-    return greeting_of(c)->since_ns + c->server->config.limits.head_timeout_ns;
+    uint64_t due = greeting_of(c)->since_ns + c->server->config.limits.head_timeout_ns;
+    return c->server->draining ? MIN(due, c->server->drain_since_ns + HTTP_DRAIN_IDLE_NS) : due;
 }
 
 static void greet_expire(struct http_connection *c)
@@ -90,7 +91,7 @@ static void greet_proceed(struct http_connection *c)
 
 static void greet_drain(struct http_connection *c)
 {
-    http_connection_close(c);
+    http_wheel_set(&c->server->wheel, &c->deadline, greet_due_ns(c));
 }
 
 static void greet_free(struct http_connection *c)

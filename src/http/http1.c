@@ -12,7 +12,6 @@ enum {
     WAITING_MAX_BYTES = 1024 * 1024, /* and what a handler may give while the socket is busy */
 };
 #define LINGER_NS (2 * NS_PER_S)
-#define DRAIN_IDLE_NS NS_PER_S
 
 static void settle(struct http1 *c);
 static size_t room(const struct http1 *c);
@@ -560,7 +559,7 @@ static uint64_t due_ns(const struct http1 *c)
     switch (c->state) {
     case HTTP1_IDLE: {
         uint64_t due = c->since_ns + (c->served ? limits->idle_timeout_ns : limits->head_timeout_ns);
-        return c->server->draining ? MIN(due, c->server->drain_since_ns + DRAIN_IDLE_NS) : due;
+        return c->server->draining ? MIN(due, c->server->drain_since_ns + HTTP_DRAIN_IDLE_NS) : due;
     }
     case HTTP1_HEAD: return c->since_ns + limits->head_timeout_ns;
     case HTTP1_BODY:
@@ -593,10 +592,7 @@ static void http1_drain(struct http_connection *conn)
     struct http1 *c = http1_of(conn);
     /* A client may be sending its next request right now, and would lose it: it is answered, with the word that the
      * connection closes. Only one that stays silent is closed. */
-    if (c->state == HTTP1_IDLE && !c->served)
-        close_now(c);
-    else
-        http_wheel_set(&c->server->wheel, &c->conn->deadline, due_ns(c));
+    http_wheel_set(&c->server->wheel, &c->conn->deadline, due_ns(c));
 }
 
 static uint64_t http1_due_ns(const struct http_connection *conn)

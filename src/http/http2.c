@@ -593,5 +593,7 @@ void http2_open(struct http_connection *c)
     WW_ASSERT(nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, LENGTH_OF(settings)) == 0);
     WW_ASSERT(nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, HTTP2_WINDOW_BYTES) ==
               0);
+    if (h->server->draining)
+        http2_drain(c);
     settle(h);
 }

@@ -20,6 +20,9 @@
 #include "http/server.h"
 #include "http/wheel.h"
 
+/* What a connection without a request gets when the server drains: its client may be sending one right now. */
+#define HTTP_DRAIN_IDLE_NS NS_PER_S
+
 /* A run of bytes in http_exchange.head: an offset, because the buffer moves while it grows. */
 struct http_span {
     uint32_t offset;

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/log_file.h"
+#include "main/upgrade.h"
 
 _Static_assert((int)CLIENT_AUTH_OFF == HTTP_CLIENT_AUTH_OFF &&
                    (int)CLIENT_AUTH_REQUIRED == HTTP_CLIENT_AUTH_REQUIRED,
@@ -51,15 +52,21 @@ enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *se
 {
     uv_signal_init(loop, &f->reload);
     uv_signal_start(&f->reload, on_reload, SIGHUP);
-    if (!set->redirect_port)
+    int fd = upgrade_take_redirect();
+    f->redirect_fd = -1;
+    if (!set->redirect_port) {
+        if (fd >= 0)
+            close(fd);
         return OK;
+    }
     struct http_server_config config = {
         .limits = http_limits_default(), .proxies = f->proxies, .peers = f->peers, .redirect_port = port};
     uint16_t from = (uint16_t)set->redirect_port;
-    int fd;
-    /* Shared, so that a successor can open it while this process still drains. */
-    enum err e = http_listen(host, from, true, &fd, &from, reterr);
-    return e ? e : http_server_new(loop, fd, &config, &f->redirect, reterr);
+    enum err e = fd >= 0 ? OK : http_listen(host, from, false, &fd, &from, reterr);
+    if (e)
+        return e;
+    f->redirect_fd = fd;
+    return http_server_new(loop, fd, &config, &f->redirect, reterr);
 }
 
 void front_close(struct front *f)

@@ -11,6 +11,7 @@ struct front {
     struct http_proxies *proxies;
     struct http_peers *peers;     /* NULL: an address may have any number of connections */
     struct http_server *redirect; /* NULL: none */
+    int redirect_fd;              /* its socket, for a successor; -1: none */
     uv_signal_t reload;           /* SIGHUP: the files of TLS are read again, the log's is opened again */
 };
 
@@ -18,7 +19,7 @@ struct front {
 MUST_CHECK enum err front_open(struct front *f, const struct settings *set, struct err_info *reterr);
 /* For the listeners of the API. */
 void front_configure(const struct front *f, struct http_server_config *config);
-/* Opens the redirect listener, which leads to `port`, and waits for SIGHUP. */
+/* Opens the redirect listener, which leads to `port`, or takes over the predecessor's; waits for SIGHUP. */
 MUST_CHECK enum err front_start(struct front *f, uv_loop_t *loop, const struct settings *set,
                                 const char *host, uint16_t port, struct err_info *reterr);
 /* Closes the handles, after the redirect listener was drained. */

@@ -165,8 +165,8 @@ static void on_upgrade(uv_signal_t *handle, int number)
     struct server *s = handle->data;
     struct err_info err = {0};
     (void)number;
-    if (!atomic_load(&s->program.draining) &&
-        upgrade_start(handle->loop, s->listeners, s->loop_count, after_upgrade, s, &err))
+    if (!atomic_load(&s->program.draining) && upgrade_start(handle->loop, s->listeners, s->loop_count,
+                                                            s->front.redirect_fd, after_upgrade, s, &err))
         LOG_ERROR("not upgraded", LOG_CSTR("reason", err_text(&err)));
 }
 

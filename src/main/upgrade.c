@@ -10,10 +10,11 @@
 
 enum { FIRST_FD = 3, SOCKETS_MAX = 64 };
 
-static const char variable[] = "WASMWIZ_UPGRADE";
+static const char variable[] = "WASMWIZ_UPGRADE", redirect_variable[] = "WASMWIZ_UPGRADE_REDIRECT";
 static char program[4096];
 static char **arguments;
 static uint32_t inherited, taken;
+static int inherited_redirect = -1;
 
 extern char **environ;
 
@@ -32,11 +33,21 @@ uint32_t upgrade_inherited(void)
     uint64_t count;
     if (value && str_to_u64(str_of(value), SOCKETS_MAX, &count)) {
         inherited = (uint32_t)count;
-        for (uint32_t i = 0; i <= inherited; i++)
+        if (getenv(redirect_variable))
+            inherited_redirect = FIRST_FD + (int)inherited + 1;
+        for (uint32_t i = 0; i <= inherited + (inherited_redirect >= 0); i++)
             fcntl(FIRST_FD + (int)i, F_SETFD, FD_CLOEXEC);
     }
     unsetenv(variable);
+    unsetenv(redirect_variable);
     return inherited;
+}
+
+int upgrade_take_redirect(void)
+{
+    int fd = inherited_redirect;
+    inherited_redirect = -1;
+    return fd;
 }
 
 int upgrade_take_socket(uint16_t *ret_port)
@@ -109,38 +120,54 @@ static void on_ready(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         uv_read_stop(stream); /* its exit tells the rest */
 }
 
-enum err upgrade_start(uv_loop_t *loop, const int *sockets, uint32_t count, void (*done)(void *arg, bool ok),
-                       void *arg, struct err_info *reterr)
+static uv_stdio_container_t inherit(int fd)
 {
-    uv_stdio_container_t stdio[FIRST_FD + SOCKETS_MAX + 1];
+    return (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = fd};
+}
+
+/* uv_spawn() with the variables that tell the successor what it inherits. */
+static int spawn(uv_loop_t *loop, uv_process_options_t *options, uint32_t count, bool redirect)
+{
     char value[32];
+    snprintf(value, sizeof value, "%u", count);
+    setenv(variable, value, 1);
+    if (redirect)
+        setenv(redirect_variable, "1", 1);
+    options->env = environ;
+    int rc = uv_spawn(loop, &successor.process, options);
+    unsetenv(variable);
+    unsetenv(redirect_variable);
+    return rc;
+}
+
+enum err upgrade_start(uv_loop_t *loop, const int *sockets, uint32_t count, int redirect,
+                       void (*done)(void *arg, bool ok), void *arg, struct err_info *reterr)
+{
+    uv_stdio_container_t stdio[FIRST_FD + SOCKETS_MAX + 2];
     if (successor.open)
         return err_set(reterr, ERR_CONFLICT, "an upgrade is under way already");
     if (!program[0] || count == 0 || count > SOCKETS_MAX)
         return err_set(reterr, ERR_INTERNAL, "this process can't be replaced");
     for (int i = 0; i < FIRST_FD; i++)
-        stdio[i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = i};
+        stdio[i] = inherit(i);
     for (uint32_t i = 0; i < count; i++)
-        stdio[FIRST_FD + i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = sockets[i]};
+        stdio[FIRST_FD + i] = inherit(sockets[i]);
+    stdio[FIRST_FD + count + 1] = inherit(redirect);
     uv_pipe_init(loop, &successor.ready, 0);
     stdio[FIRST_FD + count] =
         (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE,
                                .data.stream = (uv_stream_t *)&successor.ready};
-    snprintf(value, sizeof value, "%u", count);
-    setenv(variable, value, 1);
     uv_process_options_t options = {
         .exit_cb = on_exit_of_successor,
         .file = program,
         .args = arguments,
-        .env = environ,
         .stdio = stdio,
-        .stdio_count = (int)(FIRST_FD + count + 1),
+        .stdio_count = (int)(FIRST_FD + count + 1) + (redirect >= 0),
     };
     successor.done = done;
     successor.arg = arg;
     successor.open = true;
-    int rc = uv_spawn(loop, &successor.process, &options);
-    unsetenv(variable);
+    int rc = spawn(loop, &options, count, redirect >= 0);
     if (rc) {
         uv_close((uv_handle_t *)&successor.ready, NULL);
         uv_close((uv_handle_t *)&successor.process, on_closed);

@@ -399,6 +399,25 @@ static void test_drain(void **state)
     world_free(w);
 }
 
+/* The same for one that had sent nothing yet when the drain began. */
+static void test_drain_of_a_new_connection(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct h2_client *c = h2_new(w);
+    while (http_server_connections(w->server) == 0)
+        turn(w);
+    http_server_drain(w->server, clock_now_ns() + HANG_SECONDS * NS_PER_S, on_drained, w);
+    h2_get(c, 1, "/tree/x");
+    const char *seen = h2_to_end(c);
+    assert_non_null(strstr(seen, "1:200;"));
+    assert_non_null(strstr(seen, "goaway 1/0;"));
+    while (!w->drained)
+        turn(w);
+    h2_free(c);
+    world_free(w);
+}
+
 static void test_drain_cuts(void **state)
 {
     (void)state;
@@ -431,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_an_early_reply_ends_the_request),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_drain_of_a_new_connection),
         cmocka_unit_test(test_drain_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

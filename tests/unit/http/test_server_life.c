@@ -288,7 +288,7 @@ static void test_drain_lets_the_busy_finish(void **state)
     http_server_drain(w->server, clock_now_ns() + HANG_SECONDS * NS_PER_S, on_drained, w);
     client_read_to_end(w, idle, &b);
     client_read_to_end(w, late, &b);
-    expect_summary(&b, "200 GET /tree/x;");
+    expect_summary(&b, "200 GET /tree/x;"); /* of one that sent nothing: nothing */
     turn_some(w);
     assert_false(w->drained);
     assert_int_equal(http_server_connections(w->server), 2);
@@ -309,6 +309,25 @@ static void test_drain_lets_the_busy_finish(void **state)
     close(busy);
     close(late);
     close(begun);
+    world_free(w);
+}
+
+/* A client that connected just before may be sending its first request: it is answered. */
+static void test_drain_answers_a_first_request(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct buf b = buf_make(1 << 16);
+    int fd = client_new(w);
+    while (http_server_connections(w->server) == 0)
+        turn(w);
+    http_server_drain(w->server, clock_now_ns() + HANG_SECONDS * NS_PER_S, on_drained, w);
+    client_send(w, fd, STR_LIT(GET("/tree/x")));
+    client_read_to_end(w, fd, &b);
+    expect_summary(&b, "200 GET /tree/x close;");
+    while (!w->drained)
+        turn(w);
+    close(fd);
     world_free(w);
 }
 
@@ -376,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_running_out_of_descriptors),
         cmocka_unit_test(test_listening),
         cmocka_unit_test(test_drain_lets_the_busy_finish),
+        cmocka_unit_test(test_drain_answers_a_first_request),
         cmocka_unit_test(test_drain_waits_for_a_reply_on_its_way),
         cmocka_unit_test(test_drain_cuts_at_its_deadline),
         cmocka_unit_test(test_drain_of_an_empty_server),
