@@ -258,6 +258,7 @@ static void prepare(void)
         .concurrent_max = AT_ONCE,
         .queue_max = 8,
         .queue_timeout_ns = 3600 * NS_PER_S,
+        .sandbox = {.engine = {.slots = AT_ONCE - 1}}, /* so the pool is full at times */
     };
     log_setup(LOG_LEVEL_ERROR + 1, false);
     loop_init(&loop, 0);
@@ -265,7 +266,8 @@ static void prepare(void)
     executor->config = config;
     executor->loop_count = 1;
     executor->loops = xcalloc(1, sizeof *executor->loops);
-    executor->loads = xcalloc(3, sizeof *executor->loads);
+    executor->pool_size = exec_pool_size(&config.sandbox.engine);
+    executor->pools = xcalloc(3, sizeof *executor->pools);
     WW_ASSERT(
         supervisor_new(&loop, &config, 1, &exec_supervisor_ops, executor, &executor->supervisor, NULL) == OK);
     supervisor_stop(executor->supervisor); /* and never will */
@@ -316,7 +318,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (uint32_t i = 0; i < el->channel_count; i++) {
         struct exec_channel *c = &el->channels[i];
         WW_ASSERT(c->run_count == 0 && list_is_empty(&c->runs) && list_is_empty(&c->pending));
-        WW_ASSERT(atomic_load(&executor->loads[i]) == 0);
+        WW_ASSERT(atomic_load(&executor->pools[i].used) == 0);
         replace(i);
     }
     return 0;

@@ -43,13 +43,42 @@ struct exec_run *exec_run_by_id(struct exec_channel *c, uint64_t id)
     return r && r->id == id && r->channel == c ? r : NULL;
 }
 
+/* --- places in the pools ------------------------------------------------------------------------- */
+static void on_pump(struct loop_post *post)
+{
+    struct exec_loop *el = CONTAINER_OF(post, struct exec_loop, pump);
+    atomic_store(&el->pump_posted, false);
+    if (!el->detached)
+        exec_loop_pump(el);
+}
+
+/* Other loops don't see that places got free; this one looks after each turn. */
+static void wake_hungry(struct exec_loop *el)
+{
+    struct executor *e = el->executor;
+    uint64_t hungry = el->detached ? 0 : atomic_exchange(&e->hungry, 0);
+    for (uint32_t i = 0; i < e->loop_count; i++) {
+        struct exec_loop *other = e->loops[i];
+        if (hungry >> i & 1 && other != el && !atomic_exchange(&other->pump_posted, true))
+            loop_post(other->loop, &other->pump, on_pump);
+    }
+}
+
+static void give_places_back(struct exec_channel *c, const struct exec_code *code)
+{
+    struct executor *e = c->el->executor;
+    exec_pool_give_back(&e->pools[c->index], code);
+    if (atomic_load(&e->hungry))
+        wake_hungry(c->el);
+}
+
 /* --- the end of a run --------------------------------------------------------------------------- */
 static void run_leaves_channel(struct exec_run *r)
 {
     if (r->state == EXEC_SENT) {
         r->channel->run_count--;
         r->el->running--;
-        atomic_fetch_sub(&r->el->executor->loads[r->channel->index], 1);
+        give_places_back(r->channel, &r->spec.code);
         atomic_fetch_sub(&r->el->executor->running, 1);
     } else {
         r->el->queued--;
@@ -98,19 +127,23 @@ void exec_run_finish_without_report(struct exec_run *r, enum cause cause, const 
 }
 
 /* --- placing ------------------------------------------------------------------------------------ */
-/* The sandbox with the fewest runs; among equals one that has the module loaded. */
+/* The sandbox with the fewest runs of those with room; among equals one that has the module loaded. NULL: all are
+ * full. */
 static struct exec_channel *choose_channel(struct exec_loop *el, const struct exec_code *code)
 {
     struct executor *e = el->executor;
     uint32_t count = e->config.sandboxes, first = code->fuel ? count : 0, best_score = UINT32_MAX;
-    if (el->inline_loop && !code->fuel)
-        return &el->channels[el->channel_count - 1];
     struct exec_channel *best = NULL;
+    if (el->inline_loop && !code->fuel) {
+        best = &el->channels[el->channel_count - 1];
+        return exec_pool_fits(&e->pools[best->index], e->pool_size, code) ? best : NULL;
+    }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t index = first + (i + el->loop->index) % count;
         struct exec_channel *c = &el->channels[index];
-        uint32_t score = 2 * atomic_load_explicit(&e->loads[index], memory_order_relaxed) +
-                         !exec_channel_is_loaded(c, code->id);
+        if (!exec_pool_fits(&e->pools[index], e->pool_size, code))
+            continue;
+        uint32_t score = 2 * exec_pool_runs(&e->pools[index]) + !exec_channel_is_loaded(c, code->id);
         if (!atomic_load_explicit(&c->host->running, memory_order_relaxed))
             score += UINT32_MAX / 2; /* one that is dead has the fewest runs: the last choice */
         if (score < best_score) {
@@ -118,16 +151,36 @@ static struct exec_channel *choose_channel(struct exec_loop *el, const struct ex
             best = c;
         }
     }
-    supervisor_want(e->supervisor, best->index);
+    if (best)
+        supervisor_want(e->supervisor, best->index);
     return best;
+}
+
+/* Takes places for the run in some sandbox. NULL: none has them, and the loop that gives some back is asked to
+ * tell. */
+static struct exec_channel *take_places(struct exec_loop *el, const struct exec_code *code)
+{
+    struct executor *e = el->executor;
+    for (int tries = 0; tries < 2; tries++) {
+        struct exec_channel *c = choose_channel(el, code);
+        if (c && exec_pool_take(&e->pools[c->index], e->pool_size, code))
+            return c;
+        /* What is given back from here on is told; what was before, the second look finds. */
+        atomic_fetch_or(&e->hungry, (uint64_t)1 << el->loop->index);
+    }
+    return NULL;
 }
 
 static bool place(struct exec_run *r)
 {
     struct exec_loop *el = r->el;
-    struct exec_channel *c = choose_channel(el, &r->spec.code);
-    if (!exec_channel_send_run(c, r))
+    struct exec_channel *c = take_places(el, &r->spec.code);
+    if (!c)
         return false;
+    if (!exec_channel_send_run(c, r)) {
+        give_places_back(c, &r->spec.code);
+        return false;
+    }
     list_remove(&r->link);
     el->queued--;
     atomic_fetch_sub(&el->executor->queued, 1);
@@ -138,7 +191,6 @@ static bool place(struct exec_run *r)
     c->run_count++;
     el->running++;
     atomic_fetch_add(&el->executor->running, 1);
-    atomic_fetch_add(&el->executor->loads[c->index], 1);
     exec_run_send_soon(r);
     return true;
 }
@@ -228,7 +280,9 @@ enum err executor_new(const struct exec_config *config, struct loop *const *loop
     e->config = *config;
     e->loop_count = loop_count;
     e->loops = xcalloc(loop_count, sizeof *e->loops);
-    e->loads = xcalloc(2 * config->sandboxes + 1, sizeof *e->loads);
+    e->pools = xcalloc(2 * config->sandboxes + 1, sizeof *e->pools);
+    e->pool_size = exec_pool_size(&config->sandbox.engine);
+    WW_ASSERT(loop_count <= 64); /* the bits of `hungry` */
     *ret_executor = e;
     if (config->isolation == EXEC_INLINE) {
         struct engine_config engine = config->sandbox.engine;
@@ -297,7 +351,7 @@ void executor_free(struct executor *e)
     }
     supervisor_free(e->supervisor);
     engine_free(e->inline_engine);
-    free(e->loads);
+    free(e->pools);
     free(e->loops);
     free(e);
 }

@@ -1,6 +1,7 @@
 /* What the files of this folder share.
  *
  *     executor.c  the border: places runs, keeps their slots and the queue
+ *     pool.c      what runs use of each sandbox
  *     send.c      what goes into a ring
  *     receive.c   what comes out of one, hostile until checked
  *     turn.c      the loop's side: when to look, when to sleep, what happens when a sandbox dies; inline isolation
@@ -10,6 +11,7 @@
 
 #include "base/buf.h"
 #include "executor/executor.h"
+#include "executor/pool.h"
 #include "executor/supervisor.h"
 #include "sandbox/area.h"
 
@@ -86,6 +88,8 @@ struct exec_loop {
     uint32_t inline_fd_first, inline_fd_count;
     uv_timer_t inline_wake;
     bool detached;
+    atomic_bool pump_posted;
+    struct loop_post pump;
 };
 
 struct executor {
@@ -94,7 +98,9 @@ struct executor {
     struct exec_loop **loops;
     struct supervisor *supervisor;
     struct engine *inline_engine;
-    _Atomic uint32_t *loads; /* runs in each sandbox, all loops together */
+    struct exec_pool *pools; /* one a sandbox, and one that inline loops share */
+    struct exec_pool_size pool_size;
+    _Atomic uint64_t hungry; /* loops whose queue waits for places of a pool: a bit each, by their index */
     _Atomic uint64_t started;
     _Atomic uint32_t running, queued;
 };

@@ -226,7 +226,7 @@ static void tell_replaced(void *ctx, struct sandbox_host *old, struct sandbox_ho
 static uint32_t tell_load(void *ctx, uint32_t index)
 {
     struct executor *e = ctx;
-    return atomic_load(&e->loads[index]);
+    return exec_pool_runs(&e->pools[index]);
 }
 
 const struct supervisor_ops exec_supervisor_ops = {.replaced = tell_replaced, .load = tell_load};

@@ -51,7 +51,10 @@ STATUS = CAUSES | ERRORS
 def assemble(text):
     """A module out of the text format, for guests so small that they are read best next to their test."""
     made = subprocess.run(
-        ["wat2wasm", "--debug-names", "-", "--output=-"], input=text.encode(), capture_output=True, check=True
+        ["wat2wasm", "--enable-multi-memory", "--debug-names", "-", "--output=-"],
+        input=text.encode(),
+        capture_output=True,
+        check=True,
     )
     return made.stdout
 

@@ -102,6 +102,24 @@ def test_hogs_do_not_take_the_time_of_their_neighbours(make_server, run_cli, gue
         assert done > 0
 
 
+def test_more_memories_and_tables_than_a_sandbox_has(make_server, run_cli):
+    """What does not fit the pool waits for its turn in the front, however long those before it run: it is neither
+    started late in its own time, nor taken for stuck."""
+    server = make_server(MAX_CONCURRENT="64", SANDBOXES="1", EXECUTION_TIMEOUT="6", QUEUE_TIMEOUT="60")
+    key = make_key(run_cli, server)
+    memories, tables = "(memory 1)" * 4, "(table 10 funcref)" * 8
+    hog = assemble(f'(module {memories} {tables} (func (export "_start") (loop $again (br $again))))')
+    short = assemble(f'(module {memories} {tables} (func (export "_start")))')
+    with Crowd(server, [raw_request(server, key, hog)] * 60) as hogs:
+        wait_busy(role_processes(server, "sandbox"))
+        with Crowd(server, [raw_request(server, key, short)] * 60) as shorts:
+            pass
+    assert Counter(reply.outcome for reply in hogs.replies) == {"deadline": 60}
+    assert Counter(reply.outcome for reply in shorts.replies) == {"ok": 60}
+    with connect(server, key) as client:
+        assert metric(client, server, "wasmwiz_sandboxes_died_total") == 0
+
+
 def test_queue_full(make_server, run_cli, guest):
     server = make_server(MAX_CONCURRENT="2", QUEUE_MAX="2")
     key = make_key(run_cli, server)
