@@ -43,7 +43,8 @@ struct api_program {
     atomic_bool draining;
 };
 
-/* The table of routes for http_server_new(); `program`'s limits decide the body limits. Call once, before the loops run. */
+/* The table of routes for http_server_new(); `program`'s limits decide the body limits. Call once, before the loops
+ * run. */
 const struct http_route *api_routes(const struct api_program *program, size_t *ret_count);
 
 /* The hooks of struct http_server_config. */

@@ -1,6 +1,6 @@
-/* POST /execute/stream: the same form as /execute, but input goes to the guest as it arrives, and what the guest writes
- * goes out as it is written, raw or as server-sent events. Nothing of either is held but the windows between the parties:
- * who does not take stops who gives. */
+/* POST /execute/stream: the same form as /execute, but input goes to the guest as it arrives, and what the guest
+ * writes goes out as it is written, raw or as server-sent events. Nothing of either is held but the windows between
+ * the parties: who does not take stops who gives. */
 #include "api/execute.h"
 #include "base/json.h"
 #include "http/event.h"

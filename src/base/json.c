@@ -6,8 +6,8 @@ static bool is_plain(unsigned char c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\' && c != 0x7f;
 }
 
-/* How many bytes at the start of `s` stand for themselves; may stop early, never late. Eight at a time: a byte that does
- * not makes the high bit of its place (or of one above it, by the borrow) show up in `special`. */
+/* How many bytes at the start of `s` stand for themselves; may stop early, never late. Eight at a time: a byte that
+ * does not makes the high bit of its place (or of one above it, by the borrow) show up in `special`. */
 static size_t plain_run(struct str s)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones << 7;

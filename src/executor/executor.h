@@ -80,8 +80,8 @@ void executor_stop(struct executor *e);
 /* After all loops have ended. */
 void executor_free(struct executor *e);
 
-/* Places a run or queues it. ERR_BUSY: the queue is full. ERR_FIELD_INVALID: arguments over their limits. On OK *ret_run is the executor's,
- * valid until done(); done() never comes before this returns. */
+/* Places a run or queues it. ERR_BUSY: the queue is full. ERR_FIELD_INVALID: arguments over their limits. On OK
+ * *ret_run is the executor's, valid until done(); done() never comes before this returns. */
 MUST_CHECK enum err exec_start(struct exec_loop *el, const struct exec_spec *spec, const struct exec_ops *ops,
                                void *ctx, struct exec_run **ret_run, struct err_info *reterr);
 /* More stdin; copied. At first STDIN_WINDOW_BYTES less what spec.input has may be sent, then what stdin_room() says. */

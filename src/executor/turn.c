@@ -176,8 +176,8 @@ struct replaced_post {
     struct sandbox_host *fresh;
 };
 
-/* What the dead sandbox had finished counts. Runs whose message it never took out of the ring did not start and go back to
- * the queue, once; the rest end here: none is run twice. */
+/* What the dead sandbox had finished counts. Runs whose message it never took out of the ring did not start and go
+ * back to the queue, once; the rest end here: none is run twice. */
 static void on_replaced(struct loop_post *post)
 {
     struct replaced_post *p = CONTAINER_OF(post, struct replaced_post, post);

@@ -1,8 +1,8 @@
-/* The HTTP side of one loop: listening sockets, connections, requests and replies; HTTP/1 and HTTP/2, in
- * clear text (HTTP/2 with prior knowledge) or over TLS (by ALPN).
+/* The HTTP side of one loop: listening sockets, connections, requests and replies; HTTP/1 and HTTP/2, in clear text
+ * (HTTP/2 with prior knowledge) or over TLS (by ALPN).
  *
- * A `struct http_exchange` is one request and its reply, whatever the protocol version under it.
- * Its life, all on the loop's own thread:
+ * A `struct http_exchange` is one request and its reply, whatever the protocol version under it. Its life, all on
+ * the loop's own thread:
  *
  *     handler->head()   the head is complete and valid; look at the request, set http_exchange_set_data()
  *     handler->body()   zero or more times, as the bytes come
@@ -10,16 +10,14 @@
  *     http_reply()      at any time after head(): the exchange now belongs to the server again
  *  or handler->gone()   the client left, or broke the protocol, before there was a reply
  *
- * Exactly one of http_reply() (or what ends one in pieces) and gone() ends an exchange; after it (in gone(): when it returns) the
- * pointer is dead for the handler. Whether a reply got through is told to on_done(). A reply sent before
- * the body is complete makes the server discard what is left of it, within a bound, or close the
- * connection. The server owns all memory of the exchange; `struct str` values of the request live until
- * the exchange ends.
+ * Exactly one of http_reply() (or what ends one in pieces) and gone() ends an exchange; after it (in gone(): when it
+ * returns) the pointer is dead for the handler. Whether a reply got through is told to on_done(). A reply sent
+ * before the body is complete makes the server discard what is left of it, within a bound, or close the connection.
+ * The server owns all memory of the exchange; `struct str` values of the request live until the exchange ends.
  *
- * Rules that no handler can forget, because the server keeps them: RFC 9112 framing without lenient
- * flags, one `Host`, bounds on head, target and body, total deadlines and minimum rates, one request
- * in flight per HTTP/1 connection, 100 streams per HTTP/2 connection, Date and Connection fields, security
- * headers, HEAD and 405/Allow. */
+ * Rules that no handler can forget, because the server keeps them: RFC 9112 framing without lenient flags, one
+ * `Host`, bounds on head, target and body, total deadlines and minimum rates, one request in flight per HTTP/1
+ * connection, 100 streams per HTTP/2 connection, Date and Connection fields, security headers, HEAD and 405/Allow. */
 #ifndef WW_HTTP_SERVER_H
 #define WW_HTTP_SERVER_H
 
@@ -144,8 +142,8 @@ struct http_server_config {
 MUST_CHECK enum err http_server_new(uv_loop_t *loop, int fd, const struct http_server_config *config,
                                     struct http_server **ret_server, struct err_info *reterr);
 
-/* Opens a listening socket (SO_REUSEPORT where `reuse_port`) on host (IPv4 or IPv6 literal or name) and port; 0 = any free one.
- * On OK *ret_fd is owned by the caller and *ret_port is the real port. */
+/* Opens a listening socket (SO_REUSEPORT where `reuse_port`) on host (IPv4 or IPv6 literal or name) and port; 0 =
+ * any free one. On OK *ret_fd is owned by the caller and *ret_port is the real port. */
 MUST_CHECK enum err http_listen(const char *host, uint16_t port, bool reuse_port, int *ret_fd,
                                 uint16_t *ret_port, struct err_info *reterr);
 

@@ -54,8 +54,8 @@ struct invoke_origin {
     void (*started)(struct invocation *inv);
     /* The guest takes more stdin; NULL where inv->input is all. */
     void (*stdin_room)(struct invocation *inv, size_t bytes);
-    /* Takes the outcome: inv->failure.code is set and nothing ran, or inv->receipt is filled. Not called for an invocation whose
-     * client is gone. Must not keep the invocation. */
+    /* Takes the outcome: inv->failure.code is set and nothing ran, or inv->receipt is filled. Not called for an
+     * invocation whose client is gone. Must not keep the invocation. */
     void (*reply)(struct invocation *inv);
     /* The invocation is about to be freed. */
     void (*released)(struct invocation *inv);
@@ -128,7 +128,8 @@ struct invocation {
 
 enum { INVOCATION_ARENA_BYTES = 256 * 1024 };
 
-/* A new invocation with the context's ceilings as its limits; `id` 32 hexadecimal digits. Nothing happens before invocation_enter(). */
+/* A new invocation with the context's ceilings as its limits; `id` 32 hexadecimal digits. Nothing happens before
+ * invocation_enter(). */
 struct invocation *invocation_new(struct invoke_context *context, const struct invoke_origin *origin,
                                   void *origin_data, const char *id);
 /* Before it enters: the trace that it belongs to, where that is not one of its own. */

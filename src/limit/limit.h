@@ -53,9 +53,9 @@ struct limit_wait {
     struct kv_figures figures;
 };
 
-/* Takes one execution of this key, 1 to KV_KEY_MAX bytes; `figures` are those of its tier, and above KV_PER_MINUTE_MAX a
- * minute count as that. LIMIT_ASK: ready() is called on `loop`, after this returned. Otherwise `w` is filled now. On the
- * thread of `loop`. */
+/* Takes one execution of this key, 1 to KV_KEY_MAX bytes; `figures` are those of its tier, and above
+ * KV_PER_MINUTE_MAX a minute count as that. LIMIT_ASK: ready() is called on `loop`, after this returned. Otherwise
+ * `w` is filled now. On the thread of `loop`. */
 enum limit_answer limit_execution(struct limit *l, struct loop *loop, struct str key,
                                   const struct kv_figures *figures, struct limit_wait *w);
 /* How the key stands, taking nothing: for replies about executions that took none. LIMIT_REFUSED: one would be. */

@@ -353,7 +353,8 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
     return e ? e : http_server_new(&sl->loop.uv, fd, &config, &sl->api.server, reterr);
 }
 
-/* A guest for the first try, small enough to be pasted: fd_read into 32 KiB at 16, fd_write of what came, until nothing does. */
+/* A guest for the first try, small enough to be pasted: fd_read into 32 KiB at 16, fd_write of what came, until
+ * nothing does. */
 static const char echo_module[] =
     "AGFzbQEAAAABDAJgBH9/"
     "f38Bf2AAAAJEAhZ3YXNpX3NuYXBzaG90X3ByZXZpZXcxB2ZkX3JlYWQAABZ3YXNpX3NuYXBzaG90X3ByZXZpZXcx"

@@ -1,5 +1,5 @@
-/* Settings: one table (main/settings.def), filled from flags, the environment, a file .env and the defaults, in that order of
- * precedence. All that is wrong is reported at once, naming the variable and what is allowed. */
+/* Settings: one table (main/settings.def), filled from flags, the environment, a file .env and the defaults, in that
+ * order of precedence. All that is wrong is reported at once, naming the variable and what is allowed. */
 #ifndef WW_MAIN_SETTINGS_H
 #define WW_MAIN_SETTINGS_H
 
@@ -30,8 +30,8 @@ enum { WEBHOOKS_PRIVATE_AUTO, WEBHOOKS_PRIVATE_ON, WEBHOOKS_PRIVATE_OFF };
 enum { JWT_SUBJECT_ID, JWT_SUBJECT_EMAIL, JWT_SUBJECT_EMAIL_CLAIM };
 enum { CLIENT_AUTH_OFF, CLIENT_AUTH_OPTIONAL, CLIENT_AUTH_REQUIRED };
 
-/* Reads all sources. `argc`/`argv` without the program and the subcommand; flags that are not settings are left in argv, *argc counts
- * them. False: *reterrors holds a line for each mistake. settings_done() in either case. */
+/* Reads all sources. `argc`/`argv` without the program and the subcommand; flags that are not settings are left in
+ * argv, *argc counts them. False: *reterrors holds a line for each mistake. settings_done() in either case. */
 bool settings_load(struct settings *s, int *argc, char **argv, struct buf *reterrors);
 void settings_done(struct settings *s);
 /* Appends a line for each mistake that is not in one value but between them: what belongs together, what a server can't start

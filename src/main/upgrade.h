@@ -21,9 +21,9 @@ int upgrade_take_redirect(void);
 /* Tells the predecessor that this process serves. */
 void upgrade_tell_ready(void);
 
-/* Starts the successor: the file that this program was started from, as it is now, with the same arguments. `redirect`
- * is -1 where there is no such listener. `done(arg, true)`: it serves; `done(arg, false)`: it ended before that, and the
- * present process goes on. One at a time. */
+/* Starts the successor: the file that this program was started from, as it is now, with the same arguments.
+ * `redirect` is -1 where there is no such listener. `done(arg, true)`: it serves; `done(arg, false)`: it ended
+ * before that, and the present process goes on. One at a time. */
 MUST_CHECK enum err upgrade_start(uv_loop_t *loop, const int *sockets, uint32_t count, int redirect,
                                   void (*done)(void *arg, bool ok), void *arg, struct err_info *reterr);
 

@@ -57,7 +57,8 @@ MUST_CHECK enum err modules_new(struct loop *loop, const struct modules_config *
 void modules_stop(struct modules *ms);
 void modules_free(struct modules *ms); /* takes NULL; after all loops ended */
 
-/* One who waits for a module; embedded in the invocation. The four fields are filled before ready() is called, on `loop`. */
+/* One who waits for a module; embedded in the invocation. The four fields are filled before ready() is called, on
+ * `loop`. */
 struct module_wait {
     struct loop_post post;
     struct list link;
@@ -71,8 +72,8 @@ struct module_wait {
 };
 
 /* Asks for the module with this hash. True: it is in memory, the fields of `w` are filled (also with a remembered
- * refusal) and ready() will not be called. False: ready() will be. `*wasm` (malloc'ed, wasm_len bytes) is taken, and NULL
- * afterwards, when it is needed. */
+ * refusal) and ready() will not be called. False: ready() will be. `*wasm` (malloc'ed, wasm_len bytes) is taken, and
+ * NULL afterwards, when it is needed. */
 bool modules_get(struct modules *ms, const unsigned char sha[static MODULE_SHA_BYTES], bool fuel, char **wasm,
                  size_t wasm_len, struct module_wait *w);
 struct modules_stats {

@@ -47,7 +47,8 @@ struct ring_reader area_from_sandbox_reader(struct area *a, uint32_t i);
 
 /* Wakes the sandbox if it sleeps. */
 void area_ring_doorbell(struct area *a);
-/* Sleeps at the doorbell until it rings or `deadline_ns` (monotonic, UINT64_MAX = none); `has_work` is asked once more in between. */
+/* Sleeps at the doorbell until it rings or `deadline_ns` (monotonic, UINT64_MAX = none); `has_work` is asked once
+ * more in between. */
 void area_wait_doorbell(struct area *a, uint64_t deadline_ns, bool (*has_work)(void *), void *arg);
 
 #endif

@@ -1,4 +1,5 @@
-/* The processes `wasmwiz sandbox` and `wasmwiz compiler`: started by the front only, with their descriptors in place. */
+/* The processes `wasmwiz sandbox` and `wasmwiz compiler`: started by the front only, with their descriptors in
+ * place. */
 #ifndef WW_SANDBOX_PROCESS_H
 #define WW_SANDBOX_PROCESS_H
 
@@ -8,8 +9,8 @@
  * descriptor 4+2i and the socket that brings compiled code 5+2i. */
 enum { SANDBOX_FD_AREA = 3, SANDBOX_FD_CHANNELS = 4, SANDBOX_ARGS = 9 };
 
-/* The arguments that sandbox_process_main() reads back, as strings: an array of SANDBOX_ARGS with a NULL at the end, each
- * malloc'ed. */
+/* The arguments that sandbox_process_main() reads back, as strings: an array of SANDBOX_ARGS with a NULL at the end,
+ * each malloc'ed. */
 void sandbox_process_args(const struct sandbox_loop_config *config, uint32_t channels, const char *program,
                           char *ret_args[static SANDBOX_ARGS + 1]);
 
@@ -18,8 +19,9 @@ int sandbox_process_main(int argc, char **argv);
 /* Raises the walls, tries them, prints what was refused; the exit status says whether all was. */
 int sandbox_process_probe(void);
 
-/* Descriptor 3 of a compiler is a socket, 0 to 2 are nothing. It takes one job: a byte and two descriptors (wasm to read, code
- * to write), answers with a struct compile_answer, and ends: what one module did to it, the next can't feel. */
+/* Descriptor 3 of a compiler is a socket, 0 to 2 are nothing. It takes one job: a byte and two descriptors (wasm to
+ * read, code to write), answers with a struct compile_answer, and ends: what one module did to it, the next can't
+ * feel. */
 enum { COMPILER_FD_SOCKET = 3 };
 struct compile_answer {
     uint32_t err; /* enum err; 0 = the code is written */

@@ -27,8 +27,8 @@ struct guest_module {
     char rejected[MESSAGE_TEXT_MAX];
 };
 
-/* Maps the compiled code in `fd` (taken over) and links it. NULL: the code does not fit this engine, *ret_text says why.
- * A module that maps but can't be linked is returned, with `rejected` set. */
+/* Maps the compiled code in `fd` (taken over) and links it. NULL: the code does not fit this engine, *ret_text says
+ * why. A module that maps but can't be linked is returned, with `rejected` set. */
 struct guest_module *guest_module_open(struct engine *e, uint64_t id, int fd,
                                        char ret_text[MESSAGE_TEXT_MAX]);
 void guest_module_free(struct guest_module *m); /* takes NULL */
@@ -105,8 +105,8 @@ struct run {
     struct trap_frame frames[MESSAGE_FRAMES_MAX];
 };
 
-/* Makes a run out of a checked RUN message. Keeps a use of `module` until run_free(). `pool_now` counts the guests' memory
- * of this sandbox, at most `pool_max`. Never NULL; what is wrong with the request shows at the first poll. */
+/* Makes a run out of a checked RUN message. Keeps a use of `module` until run_free(). `pool_now` counts the guests'
+ * memory of this sandbox, at most `pool_max`. Never NULL; what is wrong with the request shows at the first poll. */
 struct run *run_new(struct engine *e, struct guest_module *module, const struct message_run *m,
                     struct str data, uint64_t *pool_now, uint64_t pool_max);
 void run_free(struct run *r); /* takes NULL; drops a run that has not ended, too */

@@ -79,8 +79,8 @@ static bool move_buffer(struct wasi_frame *f, int stream, uint32_t buffer, uint3
     return true;
 }
 
-/* fd_read and fd_write. A read gives what is there, and waits only where that is nothing at all. A write waits until all
- * is written, since many a guest does not look at how much was: what was taken before a wait is remembered in
+/* fd_read and fd_write. A read gives what is there, and waits only where that is nothing at all. A write waits until
+ * all is written, since many a guest does not look at how much was: what was taken before a wait is remembered in
  * w->written, and skipped when the same call is made again. */
 static uint32_t stream_move(struct wasi_frame *f, bool reading)
 {

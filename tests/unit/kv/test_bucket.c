@@ -118,7 +118,8 @@ static void no_figure_no_limit(void **state)
     assert_int_equal(bucket_interval_us(&(struct kv_figures){.per_minute = 7}), 8571429); /* rounded up */
 }
 
-/* The other way of counting: a level of tokens in units of a 60 millionth, refilled `per_minute` units a microsecond. */
+/* The other way of counting: a level of tokens in units of a 60 millionth, refilled `per_minute` units a
+ * microsecond. */
 struct model {
     uint64_t level, at_us, day, taken;
 };

@@ -237,7 +237,8 @@ static void test_text(void **state)
     buf_done(&b);
 }
 
-/* Names and sentences come from the guest: nothing in them may command the terminal, in any of the ways that one obeys. */
+/* Names and sentences come from the guest: nothing in them may command the terminal, in any of the ways that one
+ * obeys. */
 static void test_terminal_is_safe(void **state)
 {
     (void)state;

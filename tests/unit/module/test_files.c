@@ -227,7 +227,8 @@ static void test_publish(void **state)
     close(fd);
 }
 
-/* Where the folder takes no file without a name, or none at all, code is made in memory: that costs time, not the run. */
+/* Where the folder takes no file without a name, or none at all, code is made in memory: that costs time, not the
+ * run. */
 static void test_no_room_for_new_code(void **state)
 {
     struct fixture *f = *state;
