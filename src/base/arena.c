@@ -1,7 +1,6 @@
 #include "base/arena.h"
 
 #include <stdalign.h>
-#include <stdarg.h>
 
 enum { BLOCK_BYTES = 4096 };
 
@@ -54,18 +53,4 @@ struct str arena_copy(struct arena *a, struct str s)
     if (s.len)
         memcpy(p, s.p, s.len);
     return str_make(p, s.len);
-}
-
-struct str arena_printf(struct arena *a, const char *fmt, ...)
-{
-    va_list ap, again;
-    va_start(ap, fmt);
-    va_copy(again, ap);
-    int len = vsnprintf(NULL, 0, fmt, ap);
-    va_end(ap);
-    char *p = len < 0 ? NULL : arena_alloc(a, (size_t)len + 1);
-    if (p)
-        vsnprintf(p, (size_t)len + 1, fmt, again);
-    va_end(again);
-    return p ? str_make(p, (size_t)len) : STR_NULL;
 }

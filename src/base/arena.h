@@ -22,6 +22,5 @@ void arena_done(struct arena *a);
 void *arena_alloc(struct arena *a, size_t size);
 /* A NUL-terminated copy; its .p is NULL past the ceiling. */
 struct str arena_copy(struct arena *a, struct str s);
-struct str arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 #endif

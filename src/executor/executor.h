@@ -32,7 +32,6 @@ struct exec_code {
     int fd;
     uint32_t memories;
     uint32_t tables;
-    bool has_start;
     bool fuel;
 };
 

@@ -118,7 +118,6 @@ void exec_run_put_back(struct exec_run *r);
 void exec_loop_pump(struct exec_loop *el);
 
 /* --- send.c ------------------------------------------------------------------------------------- */
-void exec_channel_wake(struct exec_channel *c);
 /* Whether the sandbox was sent this module, as far as is remembered. */
 bool exec_channel_is_loaded(struct exec_channel *c, uint64_t module_id);
 void exec_channel_forget_loaded(struct exec_channel *c);

@@ -4,7 +4,7 @@
 
 #include "sandbox/process.h"
 
-void exec_channel_wake(struct exec_channel *c)
+static void wake(struct exec_channel *c)
 {
     if (c->host)
         area_ring_doorbell(c->area);
@@ -58,10 +58,8 @@ static bool send_load(struct exec_channel *c, const struct exec_code *code)
     struct message_load *m = ring_reserve(&c->to, sizeof *m);
     if (!m || !send_code_fd(c, code->fd))
         return false;
-    *m = (struct message_load){.head = {MESSAGE_LOAD, 0, code->id},
-                               .memories = code->memories,
-                               .tables = code->tables,
-                               .has_start = code->has_start};
+    *m = (struct message_load){
+        .head = {MESSAGE_LOAD, 0, code->id}, .memories = code->memories, .tables = code->tables};
     ring_publish(&c->to, sizeof *m);
     remember_loaded(c, code->id);
     return true;
@@ -173,7 +171,7 @@ void exec_run_send_soon(struct exec_run *r)
     list_remove(&r->pending_link);
     if (!send_owed(c, r))
         list_push_back(&c->pending, &r->pending_link);
-    exec_channel_wake(c);
+    wake(c);
 }
 
 void exec_channel_send_pending(struct exec_channel *c)
@@ -183,6 +181,6 @@ void exec_channel_send_pending(struct exec_channel *c)
         if (!send_owed(c, r))
             return;
         list_remove(&r->pending_link);
-        exec_channel_wake(c);
+        wake(c);
     }
 }

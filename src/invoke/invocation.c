@@ -221,7 +221,6 @@ static enum step_result step_run(struct invocation *inv)
                                         .fd = m->code_fd,
                                         .memories = m->facts.memories,
                                         .tables = m->facts.tables,
-                                        .has_start = m->facts.has_start,
                                         .fuel = m->fuel};
     inv->output[0] = buf_make((size_t)inv->spec.limits.stdout_bytes);
     inv->output[1] = buf_make((size_t)inv->spec.limits.stderr_bytes);
@@ -370,9 +369,12 @@ static void proceed(struct invocation *inv)
             inv->in_loop = false;
             return;
         }
-        if (result == STEP_FAIL || (inv->failed_outside && inv->step < INVOKE_STEP_record))
+        if (result == STEP_FAIL || (inv->failed_outside && inv->step < INVOKE_STEP_record)) {
+            LOG_DEBUG("an invocation fails", LOG_CSTR("run", inv->id),
+                      LOG_CSTR("step", invoke_step_name(inv->step)),
+                      LOG_CSTR("reason", inv->gone ? "the client is gone" : err_text(&inv->failure)));
             inv->step = INVOKE_STEP_record;
-        else if (result == STEP_DONE)
+        } else if (result == STEP_DONE)
             inv->step++;
     }
     release(inv);

@@ -144,6 +144,7 @@ void invocation_fail(struct invocation *inv, const struct err_info *why);
 /* The client is gone: cancels what runs. The invocation ends by itself, without a reply. */
 void invocation_abandon(struct invocation *inv);
 
+/* The step and the folder that does its work, for the log. */
 const char *invoke_step_name(enum invoke_step step);
 
 #endif

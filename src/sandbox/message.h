@@ -46,8 +46,6 @@ struct message_load {
     struct message head;
     uint32_t memories; /* that an instance needs, from the pre-check */
     uint32_t tables;
-    uint32_t has_start;
-    uint32_t unused;
 };
 
 struct run_limits {

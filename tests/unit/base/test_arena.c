@@ -51,7 +51,6 @@ static void test_ceiling(void **state)
         arena_copy(&a, STR_LIT("the ceiling is reached, and this text is longer than what is left of it: one "
                                "hundred and twelve bytes at the most"))
             .p);
-    assert_null(arena_printf(&a, "%200s", "x").p);
     arena_done(&a);
 }
 
@@ -75,9 +74,6 @@ static void test_text(void **state)
     struct str s = arena_copy(&a, str_make("a\0b", 3));
     assert_int_equal(s.len, 3);
     assert_memory_equal(s.p, "a\0b", 4);
-    s = arena_printf(&a, "%d/%5000s", 7, "x");
-    assert_int_equal(s.len, 5002);
-    assert_int_equal(strlen(s.p), 5002);
     arena_done(&a);
 }
 

@@ -273,6 +273,33 @@ static void test_terminal_is_safe(void **state)
     buf_done(&b);
 }
 
+/* Where the text ends early, because its buffer is full or its sentence was cut, no character is cut in two. */
+static void test_text_that_ends_early(void **state)
+{
+    (void)state;
+    static const struct receipt_frame frames[] = {
+        {1, STR_LIT("gr\xc3\xbc\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80"), 1}};
+    struct receipt r = good();
+    r.cause = CAUSE_REJECTED;
+    r.detail = "a sentence that was cut \xf0\x9f\x98";
+    r.frames = frames;
+    r.frame_count = LENGTH_OF(frames);
+    bool cut_in_the_name = false;
+    for (size_t max = 1; max < 200; max++) {
+        struct buf b = buf_make(max);
+        receipt_put_text(&b, &r);
+        cut_in_the_name |= str_ends_with(buf_str(&b), STR_LIT("gr\xc3\xbc"));
+        for (struct str s = buf_str(&b); s.len;) {
+            size_t len = utf8_sequence_length(s);
+            if (!len)
+                fail_msg("%zu bytes are cut: %s", max, buf_cstr(&b));
+            s = str_make(s.p + len, s.len - len);
+        }
+        buf_done(&b);
+    }
+    assert_true(cut_in_the_name);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +311,7 @@ int main(void)
         cmocka_unit_test(test_hints),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_terminal_is_safe),
+        cmocka_unit_test(test_text_that_ends_early),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
