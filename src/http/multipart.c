@@ -280,25 +280,43 @@ static enum err feed_matched(struct multipart *m, struct str *bytes, struct err_
     return give(m, m->delimiter, was_content, reterr);
 }
 
+/* The next delimiter, or what may be the beginning of one at the end; *ret_there: how much of it. NULL: neither. */
+static const char *find_delimiter(const struct multipart *m, const char *start, const char *end,
+                                  size_t *ret_there)
+{
+    size_t len = m->delimiter_len;
+    const char *hit = memmem(start, (size_t)(end - start), m->delimiter, len);
+    if (hit) {
+        *ret_there = len;
+        return hit;
+    }
+    const char *tail = (size_t)(end - start) < len ? start : end - (len - 1);
+    for (; (hit = memchr(tail, '\r', (size_t)(end - tail))); tail = hit + 1) {
+        *ret_there = (size_t)(end - hit);
+        if (memcmp(hit, m->delimiter, *ret_there) == 0)
+            return hit;
+    }
+    return NULL;
+}
+
 /* Preamble or data up to the next delimiter, or all there is. */
 static enum err feed_content(struct multipart *m, struct str *bytes, struct err_info *reterr)
 {
     if (m->matched)
         return feed_matched(m, bytes, reterr);
-    const char *start = bytes->p, *end = start + bytes->len, *hit = start;
-    enum err e;
-    for (; (hit = memchr(hit, '\r', (size_t)(end - hit))); hit++) {
-        size_t there = MIN(m->delimiter_len, (size_t)(end - hit));
-        if (there > 1 && (hit[1] != '\n' || memcmp(hit, m->delimiter, there) != 0))
-            continue;
-        *bytes = str_make(hit + there, (size_t)(end - hit) - there);
-        if ((e = give(m, start, (size_t)(hit - start), reterr)))
-            return e;
-        m->matched = there;
-        return there == m->delimiter_len ? end_content(m, reterr) : OK;
+    const char *start = bytes->p, *end = start + bytes->len;
+    size_t there;
+    const char *hit = find_delimiter(m, start, end, &there);
+    if (!hit) {
+        *bytes = str_make(end, 0);
+        return give(m, start, (size_t)(end - start), reterr);
     }
-    *bytes = str_make(end, 0);
-    return give(m, start, (size_t)(end - start), reterr);
+    *bytes = str_make(hit + there, (size_t)(end - hit) - there);
+    enum err e = give(m, start, (size_t)(hit - start), reterr);
+    if (e)
+        return e;
+    m->matched = there;
+    return there == m->delimiter_len ? end_content(m, reterr) : OK;
 }
 
 /* The rest of a delimiter's line: "--" ends the form, blanks and CR LF begin a part. */

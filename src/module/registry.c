@@ -144,7 +144,7 @@ static struct module *publish(struct modules *ms, struct entry *e)
 static void finish_loading(struct entry *e)
 {
     struct modules *ms = e->modules;
-    free(TAKE(e->wasm));
+    char *wasm = TAKE(e->wasm);
     closep(&e->wasm_fd);
     if (e->err)
         closep(&e->code_fd);
@@ -174,6 +174,7 @@ static void finish_loading(struct entry *e)
     while (ms->count > ms->config.modules_max)
         forget(ms, LIST_ENTRY(ms->lru.next, struct entry, lru));
     uv_mutex_unlock(&ms->mutex);
+    free(wasm); /* last: unmapping megabytes takes longer than the rest */
 }
 
 /* --- sealing what was compiled: on the pool ----------------------------------------------------- */
