@@ -1,6 +1,6 @@
 # The commands of the project; the work is done by CMake, Ninja and scripts/. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build run demo check test e2e cov lint format fuzz bench guests clean distclean
+.PHONY: help build run demo check test e2e cov lint format fuzz bench soak guests clean distclean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -40,6 +40,10 @@ fuzz: ## each fuzz driver for a minute (FUZZ_SECONDS=60)
 bench: build guests ## measure, side by side with nginx
 	@scripts/setup bench
 	@python3 bench/run.py
+
+soak: build guests ## everything at once for a while, then a look whether anything grew (SOAK_SECONDS=60)
+	@scripts/setup test && scripts/setup bench
+	@. scripts/common.sh && "$$(venv_dir)/bin/python" bench/soak.py $${SOAK_SECONDS:-60}
 
 guests: ## the example guests and those of the tests, in tests/guests/out/
 	@scripts/setup demo
