@@ -296,17 +296,14 @@ static void tell_of_run(struct invocation *inv)
                                                 .wall_ns = failed ? clock_wall_ns() : 0});
 }
 
-static enum step_result step_meter(struct invocation *inv)
+static void count(const struct invocation *inv)
 {
     struct metrics *m = inv->context->metrics;
     const struct run_report *r = &inv->report;
-    give_back(inv);
-    invocation_spans_put(inv);
     if (inv->ran) {
         metrics_count_run(m, (enum cause)r->cause, r->run_ns, r->cpu_ns, r->stdin_bytes, r->stdout_bytes,
                           r->memory_peak_bytes, r->host_calls);
         metrics_observe(&m->queue_time, inv->receipt.queue_ns);
-        tell_of_run(inv);
     } else if (inv->failure.code) {
         metrics_add(&m->errors[inv->failure.code], 1);
     }
@@ -314,6 +311,11 @@ static enum step_result step_meter(struct invocation *inv)
         metrics_observe(&m->compile_time, inv->module->compile_ns);
     if (inv->limit_asked && inv->limit.answer == LIMIT_REFUSED)
         metrics_add(&m->limit_hits[inv->limit.state.refused_by], 1);
+}
+
+static void write_line(const struct invocation *inv)
+{
+    const struct run_report *r = &inv->report;
     LOG_INFO("run", LOG_CSTR("run_id", inv->id), LOG_CSTR("trace_id", inv->trace.trace_id),
              LOG_CSTR("key", inv->who ? inv->who->id : ""),
              LOG_CSTR("cause", inv->ran ? cause_name((enum cause)r->cause) : ""),
@@ -322,6 +324,16 @@ static enum step_result step_meter(struct invocation *inv)
              LOG_U64("cpu_us", r->cpu_ns / NS_PER_US), LOG_U64("memory_peak_bytes", r->memory_peak_bytes),
              LOG_U64("stdout_bytes", r->stdout_bytes),
              LOG_U64("total_us", (clock_now_ns() - inv->started_ns) / NS_PER_US));
+}
+
+static enum step_result step_meter(struct invocation *inv)
+{
+    give_back(inv);
+    invocation_spans_put(inv);
+    count(inv);
+    if (inv->ran)
+        tell_of_run(inv);
+    write_line(inv);
     return STEP_DONE;
 }
 
@@ -374,8 +386,9 @@ static void proceed(struct invocation *inv)
                       LOG_CSTR("step", invoke_step_name(inv->step)),
                       LOG_CSTR("reason", inv->gone ? "the client is gone" : err_text(&inv->failure)));
             inv->step = INVOKE_STEP_record;
-        } else if (result == STEP_DONE)
+        } else if (result == STEP_DONE) {
             inv->step++;
+        }
     }
     release(inv);
 }
