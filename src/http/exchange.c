@@ -357,13 +357,23 @@ void http_exchange_start(struct http_exchange *x)
     x->route->handler.head(x);
 }
 
+uint64_t http_exchange_body_room(const struct http_exchange *x)
+{
+    return body_limit(x) - x->body_bytes;
+}
+
+void http_exchange_body_too_large(struct http_exchange *x)
+{
+    struct err_info err = {0};
+    body_too_large(x, &err);
+    http_exchange_fail(x, &err);
+}
+
 void http_exchange_body(struct http_exchange *x, struct str bytes)
 {
     WW_ASSERT(x->told && !x->paused);
-    if (bytes.len > body_limit(x) - x->body_bytes) {
-        struct err_info err = {0};
-        body_too_large(x, &err);
-        http_exchange_fail(x, &err);
+    if (bytes.len > http_exchange_body_room(x)) {
+        http_exchange_body_too_large(x);
         return;
     }
     x->body_bytes += bytes.len;

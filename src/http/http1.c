@@ -287,6 +287,14 @@ int http1_on_body(llhttp_t *parser, const char *at, size_t len)
     return go_on ? HPE_OK : HPE_PAUSED;
 }
 
+/* A chunk says how long it is before it comes. */
+int http1_on_chunk_header(llhttp_t *parser)
+{
+    struct http1 *c = parser->data;
+    c->chunk_too_large = c->x && c->x->told && parser->content_length > http_exchange_body_room(c->x);
+    return c->chunk_too_large ? HPE_USER : HPE_OK;
+}
+
 int http1_on_message_complete(llhttp_t *parser)
 {
     ((struct http1 *)parser->data)->message_done = true;
@@ -322,7 +330,9 @@ static size_t read_body(struct http1 *c, struct str bytes)
     c->wire_bytes += used;
     if (c->state != HTTP1_BODY)
         return used;
-    if (failed && failed != HPE_PAUSED) {
+    if (failed && c->chunk_too_large) {
+        http_exchange_body_too_large(c->x);
+    } else if (failed && failed != HPE_PAUSED) {
         err_set(&err, ERR_BAD_REQUEST, "the request body is malformed: %s",
                 llhttp_get_error_reason(&c->parser));
         refuse_body(c, &err);
@@ -339,6 +349,7 @@ static void start_exchange(struct http1 *c)
 {
     bool has_body = c->chunked || c->x->content_length > 0;
     c->body_bytes = c->wire_bytes = c->paused_ns = 0;
+    c->chunk_too_large = false;
     c->parser_paused = true;
     set_state(c, has_body ? HTTP1_BODY : HTTP1_COMPLETE);
     http_exchange_start(c->x);

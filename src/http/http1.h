@@ -30,6 +30,7 @@ struct http1 {
     bool feeding;       /* run() is on the stack */
     bool parser_paused; /* llhttp has more to say even without more bytes */
     bool message_done;
+    bool chunk_too_large;
     bool chunked;
     bool writing;     /* a reply waits for the socket */
     bool pieces;      /* the reply comes in pieces, */
@@ -70,6 +71,7 @@ MUST_CHECK enum err http1_head_read(struct http1 *c, struct str bytes, size_t *r
                                     struct err_info *reterr);
 /* What llhttp calls for the body, in http1.c. */
 int http1_on_body(llhttp_t *parser, const char *at, size_t len);
+int http1_on_chunk_header(llhttp_t *parser);
 int http1_on_message_complete(llhttp_t *parser);
 
 #endif

@@ -124,6 +124,7 @@ const llhttp_settings_t http1_settings = {
     .on_header_value_complete = on_field_complete,
     .on_headers_complete = on_headers_complete,
     .on_body = http1_on_body,
+    .on_chunk_header = http1_on_chunk_header,
     .on_message_complete = http1_on_message_complete,
 };
 

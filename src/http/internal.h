@@ -160,6 +160,9 @@ struct http_exchange *http_exchange_get(struct http_connection *conn, const stru
 void http_exchange_start(struct http_exchange *x);
 void http_exchange_body(struct http_exchange *x, struct str bytes);
 void http_exchange_end(struct http_exchange *x);
+/* Bytes that the body may still have, and what to say to one that is announced to have more. */
+uint64_t http_exchange_body_room(const struct http_exchange *x);
+void http_exchange_body_too_large(struct http_exchange *x);
 /* All that was given of a reply in pieces is out. */
 void http_exchange_writable(struct http_exchange *x);
 /* The server itself answers with an error, and closes the connection where `close`. */

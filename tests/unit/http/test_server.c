@@ -168,6 +168,9 @@ static const struct scenario scenarios[] = {
     {CHUNKED "-5\r\nhello\r\n0\r\n\r\n", "400 close;"},
     {CHUNKED "\r\nhello\r\n0\r\n\r\n", "400 close;"},
     {CHUNKED "10000000000000000\r\n", "400 close;"},
+    {CHUNKED "3e9\r\n", "413 close;"}, /* a byte over the limit, refused before it comes */
+    {CHUNKED "5\r\nhello\r\n3e4\r\n", "413 close;"},
+    {CHUNKED "ffffffffffffffff\r\n", "413 close;"},
     {CHUNKED "5;a\nb\r\nhello\r\n0\r\n\r\n", "400 close;"},
     {CHUNKED "5\r\nhello\r\n0\r\nX : y\r\n\r\n", "400 close;"},
     /* cut off */
