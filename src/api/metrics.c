@@ -79,7 +79,8 @@ static void add_services(struct metrics_gauges *g, const struct api_program *p)
     g->spans_exported = t.exported;
     g->spans_dropped = t.dropped;
     g->log_lines_lost = log_file_lost();
-    g->usage = usage_stats(p->usage);
+    if (p->usage)
+        g->usage = usage_stats(p->usage);
     for (enum retention_table i = 0; i < RETENTION_COUNT; i++)
         g->rows_deleted[i] = atomic_load(&p->retention->deleted[i]);
     for (int i = LIMIT_MINUTE; i < METRICS_LIMITS; i++)

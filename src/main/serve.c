@@ -75,7 +75,8 @@ static void close_loop(struct loop_post *post)
     struct server *s = sl->server;
     executor_detach(sl->api.invoke.exec);
     kv_detach(s->kv, &sl->loop);
-    usage_detach(sl->api.invoke.usage);
+    if (sl->api.invoke.usage)
+        usage_detach(sl->api.invoke.usage);
     http_server_free(sl->api.server);
     if (sl->loop.index == 0) {
         front_close(&s->front);
@@ -326,7 +327,7 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
         .webhooks = s->program.webhooks,
         .metrics = &sl->metrics,
         .tracer = s->program.tracer,
-        .usage = usage_attach(s->program.usage, &sl->loop),
+        .usage = s->program.usage ? usage_attach(s->program.usage, &sl->loop) : NULL,
         .timeout_ns = set->execution_timeout,
         .memory_bytes = set->memory_limit,
         .stdout_bytes = set->max_output,
@@ -433,7 +434,7 @@ static enum err start(struct server *s, struct err_info *reterr)
     if (!e)
         e = open_limits(s, reterr);
     if (!e)
-        e = open_usage(s, reterr);
+        e = s->settings.usage == USAGE_ON ? open_usage(s, reterr) : OK;
     if (!e)
         e = executor_new(&exec, loops, s->loop_count, &s->program.executor, reterr);
     if (!e)
