@@ -35,6 +35,7 @@ struct usage {
     uint32_t loop_count;
     /* One writer, one tender, whichever loop sent them. */
     atomic_bool is_writing, is_tending;
+    atomic_bool tend_again; /* a loop wants a spare, perhaps since the tender has passed its lane */
     atomic_bool look_for_orphans, look_at_keys, more_waits;
 
     /* the writer's */
@@ -165,18 +166,24 @@ static void work_tend(uv_work_t *work)
         LOG_ERROR("the usage journal", LOG_CSTR("reason", err_text(&err)));
 }
 
+static void start_tending(struct usage_loop *ul);
+
 static void after_tend(uv_work_t *work, int status)
 {
     struct usage_loop *ul = CONTAINER_OF(work, struct usage_loop, tend_work);
     (void)status;
     ul->tending = false;
     atomic_store(&ul->usage->is_tending, false);
+    if (atomic_load(&ul->usage->tend_again))
+        start_tending(ul);
 }
 
 static void start_tending(struct usage_loop *ul)
 {
+    atomic_store(&ul->usage->tend_again, true);
     if (ul->detached || ul->tending || atomic_exchange(&ul->usage->is_tending, true))
         return;
+    atomic_store(&ul->usage->tend_again, false);
     ul->tending = true;
     WW_ASSERT(uv_queue_work(&ul->loop->uv, &ul->tend_work, work_tend, after_tend) == 0);
 }
@@ -199,7 +206,10 @@ static void on_tick(uv_timer_t *timer)
 /* --- the loop's side ---------------------------------------------------------------------------- */
 bool usage_reserve(struct usage_loop *ul)
 {
-    return journal_reserve(ul->usage->journal, ul->lane);
+    bool reserved = journal_reserve(ul->usage->journal, ul->lane);
+    if (!reserved)
+        start_tending(ul);
+    return reserved;
 }
 
 void usage_release(struct usage_loop *ul)
