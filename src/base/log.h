@@ -10,6 +10,7 @@
 #include "base/str.h"
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
+enum { LOG_LEVEL_COUNT = LOG_LEVEL_ERROR + 1, LOG_LINE_MAX_BYTES = 4096 };
 
 struct log_field {
     const char *key;
@@ -26,9 +27,17 @@ struct log_field {
 /* Chooses the least level and the form; call before threads start. */
 void log_setup(enum log_level least, bool json);
 bool log_is_on(enum log_level level);
+/* "info" */
+const char *log_level_name(enum log_level level);
 /* Writes one line with one write(2) to stderr, and one to the file; values are escaped, so no line can be
  * forged. A line is cut at 4 KiB. Any thread. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t count);
+
+/* From now on `fn` is called with each line, as JSON whatever form the log has, without the newline. On the thread that
+ * writes it: it may neither wait nor log, and may still be called for a moment after it was replaced. NULL: nobody
+ * follows, which costs one load a line. */
+typedef void log_follow_fn(enum log_level level, struct str line);
+void log_follow(log_follow_fn *fn);
 
 #define LOG_AT(level, event, ...)                                                                \
     (log_is_on(level)                                                                            \

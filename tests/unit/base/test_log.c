@@ -126,6 +126,44 @@ static void test_levels(void **state)
     }
 }
 
+static enum log_level followed_levels[8];
+static char followed[8][LOG_LINE_MAX_BYTES + 1];
+static unsigned followed_count;
+
+static void on_line(enum log_level level, struct str line)
+{
+    assert_in_range(followed_count, 0, LENGTH_OF(followed) - 1);
+    memcpy(followed[followed_count], line.p, line.len);
+    followed[followed_count][line.len] = 0;
+    followed_levels[followed_count++] = level;
+}
+
+static void test_follower(void **state)
+{
+    (void)state;
+    for (unsigned json = 0; json < 2; json++) {
+        log_setup(LOG_LEVEL_INFO, json);
+        followed_count = 0;
+        log_follow(on_line);
+        size_t len = capture(write_each_level);
+        assert_int_equal(followed_count, 3); /* what LOG_LEVEL lets through */
+        for (unsigned i = 0; i < 3; i++) {
+            json_t *line = json_loads(followed[i], 0, NULL);
+            assert_non_null(line);
+            const char *level = json_string_value(json_object_get(line, "level"));
+            assert_string_equal(level, log_level_name(followed_levels[i]));
+            json_decref(line);
+        }
+        assert_int_equal(followed_levels[2], LOG_LEVEL_ERROR);
+        assert_true(len && (written[0] == '{') == json); /* the log itself keeps its form */
+        capture(write_too_much);
+        assert_non_null(strstr(followed[3], "\"first\":\"kept\"}"));
+        log_follow(NULL);
+        capture(write_each_level);
+        assert_int_equal(followed_count, 4);
+    }
+}
+
 static void test_time(void **state)
 {
     (void)state;
@@ -146,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_line_is_cut_between_fields),
         cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_follower),
         cmocka_unit_test(test_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
