@@ -25,6 +25,7 @@ struct way {
     struct api_context *api;
     enum stage stage;
     bool waits; /* for the pool, or for an answer about limits */
+    bool streams;
     struct str token;
     struct str cookie; /* the session's id; looked at where there is no token */
     struct str csrf;
@@ -56,6 +57,7 @@ static void free_way(struct way *w)
         c->on_idle(c);
 }
 
+/* The head of a stream, or all of the reply. */
 static void send_reply(struct way *w)
 {
     struct api_call *call = &w->call;
@@ -84,11 +86,48 @@ static void send_reply(struct way *w)
         fields[n++] = (struct http_field){str_of(limits[i].name), str_of(limits[i].value)};
     for (size_t i = 0; i < call->field_count; i++)
         fields[n++] = call->fields[i];
+    if (w->streams) {
+        http_reply_begin(w->x, call->status, fields, n);
+        return;
+    }
     struct http_exchange *x = TAKE(w->x);
     http_exchange_set_data(x, NULL);
     size_t len;
     char *body = buf_take(&call->out, &len);
     http_reply_take(x, call->status, fields, n, body, len);
+}
+
+/* --- an answer in pieces ------------------------------------------------------------------------ */
+bool api_stream_send(struct api_call *call, struct str bytes)
+{
+    return http_reply_data(CONTAINER_OF(call, struct way, call)->x, bytes);
+}
+
+void api_stream_end(struct api_call *call)
+{
+    struct http_exchange *x = TAKE(CONTAINER_OF(call, struct way, call)->x);
+    if (!x)
+        return;
+    http_exchange_set_data(x, NULL);
+    http_reply_end(x, NULL, 0);
+}
+
+void api_stream_free(struct api_call *call)
+{
+    struct way *w = CONTAINER_OF(call, struct way, call);
+    WW_ASSERT(w->streams && !w->x);
+    free_way(w);
+}
+
+/* The work is done: true where its answer goes on from here. */
+static bool begin_stream(struct way *w)
+{
+    struct api_call *call = &w->call;
+    if (w->result || !call->stream || http_method(w->x) == HTTP_METHOD_HEAD)
+        return false;
+    w->result = call->stream->begin(call, w->api->invoke.loop, &w->info);
+    w->streams = w->result == OK;
+    return w->streams;
 }
 
 /* --- who asks ----------------------------------------------------------------------------------- */
@@ -331,8 +370,12 @@ static void go_on(struct way *w)
             return;
         }
         if (w->stage == AT_END) {
+            bool streams = begin_stream(w);
             send_reply(w);
-            free_way(w);
+            if (streams)
+                w->call.stream->writable(&w->call);
+            else
+                free_way(w);
             return;
         }
     } while (begin_stage(w));
@@ -430,9 +473,17 @@ static void on_gone(struct http_exchange *x)
     if (!w)
         return;
     w->x = NULL;
-    if (!w->waits)
+    if (w->streams)
+        w->call.stream->gone(&w->call);
+    else if (!w->waits)
         free_way(w);
 }
 
+static void on_writable(struct http_exchange *x)
+{
+    struct way *w = http_exchange_data(x);
+    w->call.stream->writable(&w->call);
+}
+
 const struct http_handler api_call_handler = {
-    .head = on_head, .body = on_body, .end = on_end, .gone = on_gone};
+    .head = on_head, .body = on_body, .end = on_end, .gone = on_gone, .writable = on_writable};

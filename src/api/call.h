@@ -7,6 +7,8 @@
  * whoever has made the request, so with it every method but GET and HEAD needs the session's token in X-CSRF-Token. A
  * cookie that is not good any more counts as none. What the address limit took is given back to those who are known.
  *
+ * Where the answer has no end yet, work() leaves a `struct api_stream` that goes on from there on the call's loop.
+ *
  * An endpoint is a row of endpoints.def. A body is a JSON object with no fields but those of the row. Answers are JSON
  * unless the endpoint says otherwise; errors look like everywhere: {"error":{"code","message","request_id"}}. */
 #ifndef WW_API_CALL_H
@@ -42,6 +44,16 @@ struct api_endpoint {
     enum err (*work)(struct api_call *call, struct err_info *reterr);
 };
 
+/* An answer that comes in pieces. All of it is called on the call's loop. The call lives, and counts as live for the
+ * drain, until api_stream_free(). A HEAD gets the fields and no stream. */
+struct api_stream {
+    /* First, where the client is still there. On an error the answer is that error, and nothing more is called. On OK
+     * the call's status and fields are sent as they are now, and writable() is called at once. */
+    enum err (*begin)(struct api_call *call, struct loop *loop, struct err_info *reterr);
+    void (*writable)(struct api_call *call); /* all that was sent is out */
+    void (*gone)(struct api_call *call);     /* the client left before api_stream_end() */
+};
+
 struct api_call {
     const struct api_program *program;
     const struct api_endpoint *endpoint;
@@ -61,8 +73,17 @@ struct api_call {
     struct buf out;
     struct http_field fields[API_CALL_FIELDS_MAX];
     size_t field_count;
-    uint32_t retry_after_s; /* with an error that may go by; 1 where it is 0 */
+    uint32_t retry_after_s;          /* with an error that may go by; 1 where it is 0 */
+    const struct api_stream *stream; /* NULL: `out` is all of it */
+    void *stream_data;
 };
+
+/* False: no more until writable(). What is sent before that is kept, so what is sent at once is what it costs. */
+bool api_stream_send(struct api_call *call, struct str bytes);
+/* The reply is complete; gone() does not come any more. Fine after gone(), too. */
+void api_stream_end(struct api_call *call);
+/* The last: after the end, or gone(). Frees the call. */
+void api_stream_free(struct api_call *call);
 
 /* The caller, for the audit trail: the account, or the key where it has none. */
 struct auth_actor api_call_actor(const struct api_call *call);

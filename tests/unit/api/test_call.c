@@ -71,6 +71,44 @@ static enum err work_nothing(struct api_call *call, struct err_info *reterr)
     return OK;
 }
 
+/* A stream that the test leads. */
+static struct {
+    bool refuses;
+    struct api_call *call; /* NULL: none has begun */
+    unsigned writable, gone;
+} led;
+
+static enum err led_begin(struct api_call *call, struct loop *loop, struct err_info *reterr)
+{
+    assert_non_null(loop);
+    if (led.refuses)
+        return err_set(reterr, ERR_BUSY, "no stream for you");
+    led.call = call;
+    return OK;
+}
+
+static void led_writable(struct api_call *call)
+{
+    assert_ptr_equal(call, led.call);
+    led.writable++;
+}
+
+static void led_gone(struct api_call *call)
+{
+    assert_ptr_equal(call, led.call);
+    led.gone++;
+}
+
+static enum err work_stream(struct api_call *call, struct err_info *reterr)
+{
+    static const struct api_stream stream = {led_begin, led_writable, led_gone};
+    (void)reterr;
+    call->stream = &stream;
+    call->content_type = "text/event-stream";
+    api_call_field(call, "X-Mine", STR_LIT("yes"));
+    return call->query.len ? work_fail(call, reterr) : OK;
+}
+
 static const struct api_endpoint endpoints[] = {
     {HTTP_METHOD_GET, "/open", API_OPEN, 0, "", work_who},
     {HTTP_METHOD_POST, "/open", API_OPEN, 100, "a b", work_who},
@@ -88,6 +126,7 @@ static const struct api_endpoint endpoints[] = {
     {HTTP_METHOD_GET, "/wait", API_OPEN, 0, "", work_wait},
     {HTTP_METHOD_GET, "/much", API_OPEN, 0, "", work_much},
     {HTTP_METHOD_GET, "/nothing", API_OPEN, 0, "", work_nothing},
+    {HTTP_METHOD_GET, "/stream", API_OPEN, 0, "", work_stream},
 };
 
 /* --- the world ---------------------------------------------------------------------------------- */
@@ -427,6 +466,72 @@ static void a_client_may_leave(void **state)
     assert_int_equal(ask("GET /open", NULL, "%s", ""), 200);
 }
 
+static int begin_stream(void)
+{
+    static const char request[] = "GET /stream HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    memset(&led, 0, sizeof led);
+    int fd = send_request(request, strlen(request));
+    while (!led.writable)
+        uv_run(&w->loop.uv, UV_RUN_ONCE);
+    assert_int_equal(w->api.invoke.live, 1);
+    return fd;
+}
+
+static void a_stream_goes_on_until_it_ends(void **state)
+{
+    (void)state;
+    int fd = begin_stream();
+    api_stream_send(led.call, STR_LIT("one "));
+    uv_run(&w->loop.uv, UV_RUN_NOWAIT);
+    api_stream_send(led.call, STR_LIT("two"));
+    api_stream_end(led.call);
+    assert_int_equal(read_answer(fd), 200);
+    assert_true(says("Content-Type: text/event-stream\r\n") && says("X-Mine: yes\r\n"));
+    assert_true(says("Cache-Control: no-store\r\n") && says("\r\n\r\n4\r\none \r\n3\r\ntwo\r\n0\r\n\r\n"));
+    assert_int_equal(w->api.invoke.live, 1); /* it may have things to close */
+    api_stream_free(led.call);
+    assert_int_equal(w->api.invoke.live, 0);
+    assert_int_equal(led.gone, 0);
+}
+
+static void a_stream_waits_for_its_client(void **state)
+{
+    (void)state;
+    static const char mib[1024 * 1024];
+    int fd = begin_stream();
+    while (api_stream_send(led.call, str_make(mib, sizeof mib)))
+        ;
+    led.writable = 0;
+    while (!led.writable) {
+        uv_run(&w->loop.uv, UV_RUN_NOWAIT);
+        recv(fd, w->answer, sizeof w->answer, MSG_DONTWAIT);
+    }
+    close(fd);
+    while (!led.gone)
+        uv_run(&w->loop.uv, UV_RUN_ONCE);
+    assert_int_equal(w->api.invoke.live, 1);
+    api_stream_end(led.call); /* nothing is left to end */
+    api_stream_free(led.call);
+    assert_int_equal(w->api.invoke.live, 0);
+    assert_int_equal(led.gone, 1);
+}
+
+static void a_stream_may_not_begin(void **state)
+{
+    (void)state;
+    memset(&led, 0, sizeof led);
+    assert_int_equal(ask("HEAD /stream", NULL, "%s", ""), 200);
+    assert_true(says("Content-Type: text/event-stream\r\n"));
+    assert_int_equal(ask("GET /stream?fail", NULL, "%s", ""), 503);
+    assert_true(says("as if it were down") && !led.call);
+    led.refuses = true;
+    assert_int_equal(ask("GET /stream", NULL, "%s", ""), 503);
+    assert_true(says("no stream for you") && says("Content-Type: application/json\r\n"));
+    assert_true(says("Retry-After: 1\r\n"));
+    assert_int_equal(led.writable + led.gone, 0);
+    assert_int_equal(w->api.invoke.live, 0);
+}
+
 int main(void)
 {
     alarm(100);
@@ -439,6 +544,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_silent_store_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(limits_are_kept_and_given_back, setup_limits, teardown),
         cmocka_unit_test_setup_teardown(a_client_may_leave, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stream_goes_on_until_it_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stream_waits_for_its_client, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stream_may_not_begin, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
