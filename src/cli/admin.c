@@ -7,9 +7,9 @@
 #include "auth/password.h"
 #include "auth/user.h"
 #include "base/clock.h"
+#include "cli/command.h"
 #include "base/log.h"
 #include "main/commands.h"
-#include "main/parts.h"
 
 enum { LINE_BYTES = AUTH_PASSWORD_MAX_BYTES + 3, INTERRUPT = 3 };
 
@@ -155,8 +155,9 @@ static enum err change(struct auth *auth, struct store *store, const struct requ
 }
 
 /* --- the command -------------------------------------------------------------------------------- */
-static bool parse(int argc, char **argv, struct request *r)
+static bool parse(int argc, char **argv, void *request)
 {
+    struct request *r = request;
     bool has_role = false;
     *r = (struct request){.verb = argc ? argv[0] : "", .role = STORE_ROLE_ADMIN};
     bool is_create = strcmp(r->verb, "create") == 0, is_role = strcmp(r->verb, "role") == 0,
@@ -204,14 +205,11 @@ static enum err with_auth(const struct request *r, const struct settings *s, str
     return e;
 }
 
-static enum err carry_out(const struct request *r, const struct settings *s, struct err_info *reterr)
+static enum err carry_out(const void *request, const struct settings *s, struct err_info *reterr)
 {
-    char path[PARTS_PATH_BYTES];
+    const struct request *r = request;
     struct store *store = NULL;
-    struct store_config config = parts_store_config(s, path);
-    enum err e = parts_make_folder(s->data_dir, reterr);
-    if (!e)
-        e = store_open_with(&config, &store, reterr);
+    enum err e = cli_store_open(s, &store, reterr);
     if (e)
         return e;
     e = strcmp(r->verb, "list") == 0 ? list(store, reterr) : with_auth(r, s, store, reterr);
@@ -221,29 +219,10 @@ static enum err carry_out(const struct request *r, const struct settings *s, str
 
 int command_admin(int argc, char **argv)
 {
-    struct settings s;
     struct request r;
-    struct err_info err = {0};
-    struct buf text = buf_make(16 * 1024);
-    for (int i = 0; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
-    bool good = settings_load(&s, &argc, argv, &text);
-    int status = 0;
     log_setup(LOG_LEVEL_WARN, false); /* what happened is said on stdout, and stands in the audit trail */
-    if (!good) {
-        fprintf(stderr, "wasmwiz admin: the settings are not right:\n%s", buf_cstr(&text));
-        status = EXIT_CONFIG;
-    } else if (!parse(argc, argv, &r)) {
-        fputs(usage, stderr);
-        status = EXIT_USAGE;
-    } else if (carry_out(&r, &s, &err)) {
-        fprintf(stderr, "wasmwiz admin: %s\n", err_text(&err));
-        status = 1;
-    }
-    buf_done(&text);
-    settings_done(&s);
-    return status;
+    return cli_command_run(
+        &(struct cli_command){
+            .name = "admin", .usage = usage, .request = &r, .parse = parse, .carry_out = carry_out},
+        argc, argv);
 }

@@ -6,6 +6,7 @@
 
 #include "auth/key.h"
 #include "base/clock.h"
+#include "cli/command.h"
 #include "main/commands.h"
 #include "main/parts.h"
 #include "main/upgrade.h"
@@ -36,8 +37,9 @@ struct request {
     bool force;
 };
 
-static bool parse(int argc, char **argv, struct request *r)
+static bool parse(int argc, char **argv, void *request)
 {
+    struct request *r = request;
     *r = (struct request){0};
     for (int i = 0; i < argc; i++) {
         if (strcmp(argv[i], "--force") == 0)
@@ -66,8 +68,9 @@ static enum err copy_to_stdout(const char *path, struct err_info *reterr)
               : err_set(reterr, ERR_DISK_FAULT, "the backup can't be written to stdout: %s", strerror(errno));
 }
 
-static enum err backup(const struct request *r, const struct settings *s, struct err_info *reterr)
+static enum err backup(const void *request, const struct settings *s, struct err_info *reterr)
 {
+    const struct request *r = request;
     char path[PARTS_PATH_BYTES], temporary[PATH_BYTES], time[32];
     bool to_stdout = strcmp(r->file, "-") == 0;
     struct store_config store = parts_store_config(s, path);
@@ -111,8 +114,9 @@ static enum err put_salt(const char *data_dir, const char *salt, struct err_info
     return OK;
 }
 
-static enum err restore(const struct request *r, const struct settings *s, struct err_info *reterr)
+static enum err restore(const void *request, const struct settings *s, struct err_info *reterr)
 {
+    const struct request *r = request;
     char path[PARTS_PATH_BYTES], time[32];
     struct store_config store = parts_store_config(s, path);
     struct store_backup_info info;
@@ -137,41 +141,26 @@ static enum err restore(const struct request *r, const struct settings *s, struc
 }
 
 /* --- both --------------------------------------------------------------------------------------- */
-static int command(const char *name, const char *usage, int argc, char **argv,
-                   enum err (*carry_out)(const struct request *r, const struct settings *s,
-                                         struct err_info *reterr))
-{
-    struct settings s;
-    struct request r;
-    struct err_info err = {0};
-    struct buf text = buf_make(16 * 1024);
-    for (int i = 0; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
-    int status = 0;
-    if (!settings_load(&s, &argc, argv, &text)) {
-        fprintf(stderr, "wasmwiz %s: the settings are not right:\n%s", name, buf_cstr(&text));
-        status = EXIT_CONFIG;
-    } else if (!parse(argc, argv, &r)) {
-        fputs(usage, stderr);
-        status = EXIT_USAGE;
-    } else if (carry_out(&r, &s, &err)) {
-        fprintf(stderr, "wasmwiz %s: %s\n", name, err_text(&err));
-        status = err.code == ERR_NOT_FOUND ? EXIT_NO_INPUT : 1;
-    }
-    buf_done(&text);
-    settings_done(&s);
-    return status;
-}
-
 int command_backup(int argc, char **argv)
 {
-    return command("backup", backup_usage, argc, argv, backup);
+    struct request r;
+    return cli_command_run(&(struct cli_command){.name = "backup",
+                                                 .usage = backup_usage,
+                                                 .request = &r,
+                                                 .parse = parse,
+                                                 .carry_out = backup,
+                                                 .not_found_status = EXIT_NO_INPUT},
+                           argc, argv);
 }
 
 int command_restore(int argc, char **argv)
 {
-    return command("restore", restore_usage, argc, argv, restore);
+    struct request r;
+    return cli_command_run(&(struct cli_command){.name = "restore",
+                                                 .usage = restore_usage,
+                                                 .request = &r,
+                                                 .parse = parse,
+                                                 .carry_out = restore,
+                                                 .not_found_status = EXIT_NO_INPUT},
+                           argc, argv);
 }

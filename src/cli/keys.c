@@ -1,8 +1,8 @@
 /* `wasmwiz keys`: API keys in the database. */
 #include "auth/key.h"
 #include "base/clock.h"
+#include "cli/command.h"
 #include "main/commands.h"
-#include "main/parts.h"
 #include "store/keys.h"
 
 static const char usage[] =
@@ -59,8 +59,9 @@ struct request {
     uint64_t expires_ns;
 };
 
-static bool parse(int argc, char **argv, struct request *r)
+static bool parse(int argc, char **argv, void *request)
 {
+    struct request *r = request;
     *r = (struct request){.verb = argc ? argv[0] : "", .tier = "free"};
     for (int i = 1; i < argc; i++) {
         bool has_value = i + 1 < argc;
@@ -87,15 +88,13 @@ static bool parse(int argc, char **argv, struct request *r)
     return strcmp(r->verb, "revoke") == 0 && r->target && !r->name;
 }
 
-static enum err carry_out(const struct request *r, const struct settings *s, struct err_info *reterr)
+static enum err carry_out(const void *request, const struct settings *s, struct err_info *reterr)
 {
-    char path[PARTS_PATH_BYTES], token[AUTH_KEY_TOKEN_BYTES];
+    const struct request *r = request;
+    char token[AUTH_KEY_TOKEN_BYTES];
     CLEANUP(freep) char *salt = NULL;
     struct store *store = NULL;
-    struct store_config config = parts_store_config(s, path);
-    enum err e = parts_make_folder(s->data_dir, reterr);
-    if (!e)
-        e = store_open_with(&config, &store, reterr);
+    enum err e = cli_store_open(s, &store, reterr);
     if (e)
         return e;
     if (strcmp(r->verb, "list") == 0) {
@@ -124,28 +123,9 @@ static enum err carry_out(const struct request *r, const struct settings *s, str
 
 int command_keys(int argc, char **argv)
 {
-    struct settings s;
     struct request r;
-    struct err_info err = {0};
-    struct buf text = buf_make(16 * 1024);
-    for (int i = 0; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
-    bool good = settings_load(&s, &argc, argv, &text);
-    int status = 0;
-    if (!good) {
-        fprintf(stderr, "wasmwiz keys: the settings are not right:\n%s", buf_cstr(&text));
-        status = EXIT_CONFIG;
-    } else if (!parse(argc, argv, &r)) {
-        fputs(usage, stderr);
-        status = EXIT_USAGE;
-    } else if (carry_out(&r, &s, &err)) {
-        fprintf(stderr, "wasmwiz keys: %s\n", err_text(&err));
-        status = 1;
-    }
-    buf_done(&text);
-    settings_done(&s);
-    return status;
+    return cli_command_run(
+        &(struct cli_command){
+            .name = "keys", .usage = usage, .request = &r, .parse = parse, .carry_out = carry_out},
+        argc, argv);
 }

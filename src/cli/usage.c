@@ -2,8 +2,8 @@
 #include "meter/usage_text.h"
 
 #include "base/clock.h"
+#include "cli/command.h"
 #include "main/commands.h"
-#include "main/parts.h"
 
 #define NS_PER_DAY (86400 * NS_PER_S)
 
@@ -97,8 +97,9 @@ static bool parse_format(const char *word, enum format *ret)
     return false;
 }
 
-static bool parse(int argc, char **argv, struct request *r)
+static bool parse(int argc, char **argv, void *request)
 {
+    struct request *r = request;
     uint64_t today = clock_wall_ns() / NS_PER_DAY * NS_PER_DAY;
     *r = (struct request){.by = STORE_USAGE_BY_DAY, .filter.from_ns = today - (PERIOD_DAYS - 1) * NS_PER_DAY};
     for (int i = 0; i < argc; i += 2) {
@@ -125,14 +126,11 @@ static bool parse(int argc, char **argv, struct request *r)
     return true;
 }
 
-static enum err carry_out(const struct request *r, const struct settings *s, struct err_info *reterr)
+static enum err carry_out(const void *request, const struct settings *s, struct err_info *reterr)
 {
-    char path[PARTS_PATH_BYTES];
+    const struct request *r = request;
     struct store *store = NULL;
-    struct store_config config = parts_store_config(s, path);
-    enum err e = parts_make_folder(s->data_dir, reterr);
-    if (!e)
-        e = store_open_with(&config, &store, reterr);
+    enum err e = cli_store_open(s, &store, reterr);
     if (!e)
         e = print_totals(r, store, reterr);
     store_close(store);
@@ -141,28 +139,9 @@ static enum err carry_out(const struct request *r, const struct settings *s, str
 
 int command_usage(int argc, char **argv)
 {
-    struct settings s;
     struct request r;
-    struct err_info err = {0};
-    struct buf text = buf_make(16 * 1024);
-    for (int i = 0; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
-    bool good = settings_load(&s, &argc, argv, &text);
-    int status = 0;
-    if (!good) {
-        fprintf(stderr, "wasmwiz usage: the settings are not right:\n%s", buf_cstr(&text));
-        status = EXIT_CONFIG;
-    } else if (!parse(argc, argv, &r)) {
-        fputs(usage, stderr);
-        status = EXIT_USAGE;
-    } else if (carry_out(&r, &s, &err)) {
-        fprintf(stderr, "wasmwiz usage: %s\n", err_text(&err));
-        status = 1;
-    }
-    buf_done(&text);
-    settings_done(&s);
-    return status;
+    return cli_command_run(
+        &(struct cli_command){
+            .name = "usage", .usage = usage, .request = &r, .parse = parse, .carry_out = carry_out},
+        argc, argv);
 }
