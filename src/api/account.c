@@ -1,5 +1,6 @@
 /* Accounts, as people see their own: register, log in and out, password, sessions. */
-#include "api/call.h"
+#include "api/account.h"
+
 #include "auth/password.h"
 #include "base/log.h"
 
@@ -10,19 +11,35 @@ static enum err take_email_and_password(struct api_call *call, struct str *ret_e
     return e ? e : api_call_text(call, "password", true, 1, SIZE_MAX, ret_password, reterr);
 }
 
-enum err api_register(struct api_call *call, struct err_info *reterr)
+enum err api_account_may_register(const struct api_call *call, struct err_info *reterr)
+{
+    if (call->program->may_register)
+        return OK;
+    return err_set(reterr, ERR_FORBIDDEN,
+                   "accounts are made by an administrator here (REGISTRATION is closed)");
+}
+
+enum err api_account_register(struct api_call *call, struct str email, struct str password,
+                              struct store_user *ret_user, char ret_token[static AUTH_KEY_TOKEN_BYTES],
+                              struct err_info *reterr)
 {
     const struct api_program *program = call->program;
+    enum err e = api_account_may_register(call, reterr);
+    return e ? e
+             : auth_user_register(program->auth, email, password, program->first_is_admin, call->peer,
+                                  ret_user, ret_token, &call->retry_after_s, reterr);
+}
+
+enum err api_register(struct api_call *call, struct err_info *reterr)
+{
     struct str email, password;
     struct store_user user;
     char token[AUTH_KEY_TOKEN_BYTES];
-    if (!program->may_register)
-        return err_set(reterr, ERR_FORBIDDEN,
-                       "accounts are made by an administrator here (REGISTRATION is closed)");
-    enum err e = take_email_and_password(call, &email, &password, reterr);
+    enum err e = api_account_may_register(call, reterr);
     if (!e)
-        e = auth_user_register(program->auth, email, password, program->first_is_admin, call->peer, &user,
-                               token, &call->retry_after_s, reterr);
+        e = take_email_and_password(call, &email, &password, reterr);
+    if (!e)
+        e = api_account_register(call, email, password, &user, token, reterr);
     if (e)
         return e;
     call->status = 201;
@@ -39,20 +56,34 @@ static void set_cookie(struct api_call *call, const char *id)
     api_call_field(call, "Set-Cookie", str_of(cookie));
 }
 
+enum err api_account_begin_session(struct api_call *call, const struct store_user *user,
+                                   struct auth_session *ret_session, struct err_info *reterr)
+{
+    enum err e = auth_session_begin(call->program->auth, user, call->peer, ret_session, reterr);
+    if (!e)
+        set_cookie(call, ret_session->id);
+    return e;
+}
+
+enum err api_account_login(struct api_call *call, struct str email, struct str password,
+                           struct store_user *ret_user, struct auth_session *ret_session,
+                           struct err_info *reterr)
+{
+    enum err e = auth_user_login(call->program->auth, email, password, call->peer, ret_user,
+                                 &call->retry_after_s, reterr);
+    return e ? e : api_account_begin_session(call, ret_user, ret_session, reterr);
+}
+
 enum err api_login(struct api_call *call, struct err_info *reterr)
 {
-    struct auth *auth = call->program->auth;
     struct str email, password;
     struct store_user user;
     struct auth_session session;
     enum err e = take_email_and_password(call, &email, &password, reterr);
     if (!e)
-        e = auth_user_login(auth, email, password, call->peer, &user, &call->retry_after_s, reterr);
-    if (!e)
-        e = auth_session_begin(auth, &user, call->peer, &session, reterr);
+        e = api_account_login(call, email, password, &user, &session, reterr);
     if (e)
         return e;
-    set_cookie(call, session.id);
     api_put_user(&call->out, &user);
     api_put_text(&call->out, "csrf_token", session.csrf);
     api_put_time(&call->out, "expires_at", session.expires_ns);
@@ -60,7 +91,7 @@ enum err api_login(struct api_call *call, struct err_info *reterr)
     return OK;
 }
 
-enum err api_logout(struct api_call *call, struct err_info *reterr)
+enum err api_account_logout(struct api_call *call, struct err_info *reterr)
 {
     if (!call->session)
         return err_set(reterr, ERR_BAD_REQUEST, "there is no session to end: this credential is none");
@@ -69,8 +100,15 @@ enum err api_logout(struct api_call *call, struct err_info *reterr)
         return e;
     api_call_event(call, LOG_LEVEL_INFO, "session.end", call->who->user_id, "logged out");
     set_cookie(call, "");
-    call->status = 204;
     return OK;
+}
+
+enum err api_logout(struct api_call *call, struct err_info *reterr)
+{
+    enum err e = api_account_logout(call, reterr);
+    if (!e)
+        call->status = 204;
+    return e;
 }
 
 enum err api_me(struct api_call *call, struct err_info *reterr)

@@ -7,11 +7,12 @@
 
 enum { FORM_OVERHEAD_BYTES = 64 * 1024, SPAN_PATH_MAX = 256 };
 
-const struct http_route *api_routes(const struct api_program *program, size_t *ret_count)
+const struct http_route *api_routes(const struct api_program *program, const struct http_route *others,
+                                    size_t other_count, size_t *ret_count)
 {
-    enum { ENDPOINTS_MAX = 64 };
+    enum { OTHERS_MAX = 128 };
     const uint64_t form = program->module_bytes_max + FORM_OVERHEAD_BYTES;
-    const struct http_route others[] = {
+    const struct http_route first[] = {
         {.method = HTTP_METHOD_POST,
          .path = "/execute",
          .body_limit = form + program->input_bytes_max,
@@ -25,16 +26,18 @@ const struct http_route *api_routes(const struct api_program *program, size_t *r
         {.method = HTTP_METHOD_GET, .path = "/health/ready", .handler = api_ready_handler, .vital = true},
         {.method = HTTP_METHOD_GET, .path = "/metrics", .handler = api_metrics_handler},
     };
-    static struct http_route routes[LENGTH_OF(others) + ENDPOINTS_MAX];
-    size_t n = LENGTH_OF(others);
-    memcpy(routes, others, sizeof others);
-    WW_ASSERT(api_endpoint_count <= ENDPOINTS_MAX);
+    static struct http_route routes[LENGTH_OF(first) + OTHERS_MAX];
+    size_t n = LENGTH_OF(first);
+    memcpy(routes, first, sizeof first);
+    WW_ASSERT(api_endpoint_count + other_count <= OTHERS_MAX);
     for (size_t i = 0; i < api_endpoint_count; i++)
         routes[n++] = (struct http_route){.method = api_endpoints[i].method,
                                           .path = api_endpoints[i].path,
                                           .body_limit = api_endpoints[i].body_limit,
                                           .handler = api_call_handler,
                                           .data = &api_endpoints[i]};
+    for (size_t i = 0; i < other_count; i++)
+        routes[n++] = others[i];
     *ret_count = n;
     return routes;
 }

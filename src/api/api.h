@@ -43,9 +43,10 @@ struct api_program {
     atomic_bool draining;
 };
 
-/* The table of routes for http_server_new(); `program`'s limits decide the body limits. Call once, before the loops
- * run. */
-const struct http_route *api_routes(const struct api_program *program, size_t *ret_count);
+/* The table of routes for http_server_new(); `program`'s limits decide the body limits. `others` are copied behind them.
+ * Call before the loops run: it is one table. */
+const struct http_route *api_routes(const struct api_program *program, const struct http_route *others,
+                                    size_t other_count, size_t *ret_count);
 
 /* The hooks of struct http_server_config. */
 void api_error_body(struct http_exchange *x, const struct err_info *err, struct buf *body);

@@ -10,7 +10,7 @@ enum { CALL_ARENA_BYTES = 512 * 1024, OUT_BYTES_MAX = 32 * 1024 * 1024 };
 
 const struct api_endpoint api_endpoints[] = {
 #define ENDPOINT(method, path, access, body_limit, fields, fn) \
-    {HTTP_METHOD_##method, path, API_##access, body_limit, fields, fn},
+    {HTTP_METHOD_##method, path, API_##access, body_limit, fields, fn, NULL},
 #include "api/endpoints.def"
 #undef ENDPOINT
 };
@@ -57,28 +57,40 @@ static void free_way(struct way *w)
         c->on_idle(c);
 }
 
+static void make_error(struct api_call *call, const struct err_info *info)
+{
+    call->status = err_status(info->code);
+    if (call->endpoint->surface) {
+        call->endpoint->surface->fail(call, info);
+        return;
+    }
+    buf_clear(&call->out);
+    api_put_error(&call->out, info, call->request_id);
+    call->content_type = "application/json";
+}
+
 /* The head of a stream, or all of the reply. */
 static void send_reply(struct way *w)
 {
     struct api_call *call = &w->call;
-    struct http_field fields[API_CALL_FIELDS_MAX + LIMIT_FIELDS_MAX + 3];
+    const struct api_surface *surface = call->endpoint->surface;
+    struct http_field fields[HTTP_ERROR_FIELDS_MAX + API_CALL_FIELDS_MAX + LIMIT_FIELDS_MAX + 3];
     struct limit_field limits[LIMIT_FIELDS_MAX];
     char retry_after[11];
     size_t n = 0;
     snprintf(retry_after, sizeof retry_after, "%u", MAX(call->retry_after_s, 1u));
-    WW_ASSERT(w->result || !call->out.overflow);
     if (w->result) {
         metrics_add(&w->api->invoke.metrics->errors[w->result], 1);
-        buf_clear(&call->out);
-        api_put_error(&call->out, &w->info, call->request_id);
-        call->status = err_status(w->result);
-        call->content_type = "application/json";
-        if (w->result == ERR_UNAUTHORIZED)
+        make_error(call, &w->info);
+        if (call->status == 401)
             fields[n++] = (struct http_field){STR_LIT("WWW-Authenticate"), STR_LIT("Bearer")};
         else if (err_may_retry(w->result) && !w->limit_state.refused_by)
             fields[n++] = (struct http_field){STR_LIT("Retry-After"), str_of(retry_after)};
     }
-    if (http_status_has_body(call->status))
+    WW_ASSERT(!call->out.overflow);
+    for (size_t i = 0; surface && i < surface->field_count; i++)
+        fields[n++] = surface->fields[i];
+    if (!surface && http_status_has_body(call->status))
         fields[n++] = (struct http_field){STR_LIT("Content-Type"), str_of(call->content_type)};
     fields[n++] = (struct http_field){STR_LIT("Cache-Control"), STR_LIT("no-store")};
     size_t limit_count = limit_fields(&w->limit_state, limits);
@@ -178,8 +190,9 @@ static enum err find_session(struct way *w, struct err_info *reterr)
         auth_principal_unref(TAKE(call->who));
         return is_open
                    ? OK
-                   : err_set(reterr, ERR_FORBIDDEN,
-                             "X-CSRF-Token: with a session, this needs its token; GET /api/auth/me tells it");
+                   : err_set(reterr, ERR_FORBIDDEN, "%s: with a session, this needs its token; %s",
+                             call->endpoint->surface ? "csrf" : "X-CSRF-Token",
+                             call->endpoint->surface ? "load the page again" : "GET /api/auth/me tells it");
     }
     call->session = w->cookie.p;
     return OK;
@@ -192,11 +205,11 @@ static void work_session(uv_work_t *work)
 }
 
 /* --- the body ----------------------------------------------------------------------------------- */
-static bool is_word_of(struct str word, const char *words)
+bool api_call_knows(const struct api_call *call, struct str name)
 {
-    struct str rest = str_of(words);
+    struct str rest = str_of(call->endpoint->fields);
     while (rest.len)
-        if (str_eq(str_split(&rest, ' '), word))
+        if (str_eq(str_split(&rest, ' '), name))
             return true;
     return false;
 }
@@ -207,6 +220,8 @@ static enum err parse_body(struct way *w, struct err_info *reterr)
     const char *name;
     json_t *value;
     json_error_t error;
+    if (call->endpoint->surface)
+        return call->endpoint->surface->parse(call, buf_str(&w->body), &w->csrf, reterr);
     if (!w->body.len)
         return OK;
     call->body = json_loadb(w->body.p, w->body.len, JSON_REJECT_DUPLICATES, &error);
@@ -219,13 +234,9 @@ static enum err parse_body(struct way *w, struct err_info *reterr)
     }
     if (!json_is_object(call->body))
         return err_set(reterr, ERR_BAD_REQUEST, "the body must be a JSON object");
-    json_object_foreach(
-        call->body, name,
-        value) if (!is_word_of(str_of(name),
-                               call->endpoint
-                                   ->fields)) return err_set(reterr, ERR_FIELD_INVALID,
-                                                             "the body has a field \"%.40s\"; known are: %s",
-                                                             name, call->endpoint->fields);
+    json_object_foreach(call->body, name, value) if (!api_call_knows(call, str_of(name))) return err_set(
+        reterr, ERR_FIELD_INVALID, "the body has a field \"%.40s\"; known are: %s", name,
+        call->endpoint->fields);
     return OK;
 }
 
@@ -387,10 +398,16 @@ static const struct api_endpoint *endpoint_of(struct http_exchange *x)
     return http_route_data(x);
 }
 
-static bool takes_json(struct http_exchange *x)
+/* The media type that a body must have. */
+static const char *body_type(const struct api_endpoint *endpoint)
+{
+    return endpoint->surface ? endpoint->surface->body_type : "application/json";
+}
+
+static bool has_body_type(struct http_exchange *x)
 {
     struct str type = http_field(x, "content-type");
-    return str_ieq(str_trim(str_split(&type, ';')), STR_LIT("application/json"));
+    return str_ieq(str_trim(str_split(&type, ';')), str_of(body_type(endpoint_of(x))));
 }
 
 static struct str copy_field(struct way *w, struct str value)
@@ -401,14 +418,15 @@ static struct str copy_field(struct way *w, struct str value)
 /* False: there is an Authorization field, and it is none that could be right. */
 static bool take_credential(struct way *w, struct http_exchange *x)
 {
-    size_t count = http_field_count(x, "authorization");
+    bool is_page = w->call.endpoint->surface != NULL;
+    size_t count = is_page ? 0 : http_field_count(x, "authorization");
     enum http_method method = http_method(x);
     w->changes_nothing = method == HTTP_METHOD_GET || method == HTTP_METHOD_HEAD;
     if (count == 1)
         w->token = copy_field(w, auth_bearer_token(http_field(x, "authorization")));
     if (count == 0 && http_field_count(x, "cookie") == 1)
         w->cookie = copy_field(w, auth_session_of_cookie(http_field(x, "cookie"), w->call.secure));
-    if (w->cookie.p)
+    if (w->cookie.p && !is_page)
         w->csrf = copy_field(w, http_field(x, "x-csrf-token"));
     return count == 0 || w->token.p;
 }
@@ -442,6 +460,8 @@ static void on_head(struct http_exchange *x)
         w->result = unauthorized(&w->info);
     else if (str_ends_with(prefix, STR_LIT("*")) && !call->rest.len)
         w->result = err_set(&w->info, ERR_NOT_FOUND, "the address ends where an id is wanted");
+    if (!w->result && call->endpoint->surface)
+        w->result = call->endpoint->surface->head(call, x, &w->info);
     if (w->result || begin_stage(w))
         go_on(w);
 }
@@ -451,8 +471,9 @@ static void on_body(struct http_exchange *x, struct str bytes)
     struct way *w = http_exchange_data(x);
     if (!w)
         return;
-    if (!w->body.len && !takes_json(x)) {
-        w->result = err_set(&w->info, ERR_UNSUPPORTED_TYPE, "the body must be application/json");
+    if (!w->body.len && !has_body_type(x)) {
+        w->result =
+            err_set(&w->info, ERR_UNSUPPORTED_TYPE, "the body must be %s", body_type(w->call.endpoint));
         go_on(w);
         return;
     }

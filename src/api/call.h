@@ -8,6 +8,7 @@
  * cookie that is not good any more counts as none. What the address limit took is given back to those who are known.
  *
  * Where the answer has no end yet, work() leaves a `struct api_stream` that goes on from there on the call's loop.
+ * Pages (web/) are calls, too: their `surface` says that bodies are forms and answers are HTML.
  *
  * An endpoint is a row of endpoints.def. A body is a JSON object with no fields but those of the row. Answers are JSON
  * unless the endpoint says otherwise; errors look like everywhere: {"error":{"code","message","request_id"}}. */
@@ -34,6 +35,21 @@ enum { API_CALL_FIELDS_MAX = 6, API_PAGE_DEFAULT = 50 };
 
 struct api_call;
 
+/* What calls look like on the wire where that is not JSON. With one, only a session's cookie is a credential. All of it
+ * happens on the loop: nothing may block. */
+struct api_surface {
+    const char *body_type; /* the media type of bodies */
+    /* The head has come; what it refuses is not looked at further. */
+    enum err (*head)(struct api_call *call, const struct http_exchange *x, struct err_info *reterr);
+    /* Reads a body, perhaps an empty one, into call->form; *ret_csrf: the session's token, which came in it. */
+    enum err (*parse)(struct api_call *call, struct str body, struct str *ret_csrf, struct err_info *reterr);
+    /* Makes the answer to a call that failed; its status is set. What work() has put into `out` is still there. */
+    void (*fail)(struct api_call *call, const struct err_info *err);
+    const struct http_field
+        *fields; /* of every answer, Content-Type among them; HTTP_ERROR_FIELDS_MAX at most */
+    size_t field_count;
+};
+
 struct api_endpoint {
     enum http_method method;
     const char *path; /* a prefix where it ends in '*' */
@@ -42,6 +58,7 @@ struct api_endpoint {
     const char *fields;  /* those that the body may have, with one blank between them */
     /* On libuv's pool. On an error the answer is that error, whatever is in `out`. */
     enum err (*work)(struct api_call *call, struct err_info *reterr);
+    const struct api_surface *surface; /* NULL: JSON */
 };
 
 /* An answer that comes in pieces. All of it is called on the call's loop. The call lives, and counts as live for the
@@ -66,10 +83,11 @@ struct api_call {
     struct auth_principal *who; /* NULL: an open endpoint, and no credential was sent */
     const char *session;        /* the id of the session that is the credential; NULL: it is another */
     json_t *body;               /* an object; NULL: the endpoint takes none, or none was sent */
+    const void *form;           /* what the surface has made of the body */
 
     /* the answer */
     int status;               /* 200 */
-    const char *content_type; /* application/json */
+    const char *content_type; /* application/json; of no matter with a surface */
     struct buf out;
     struct http_field fields[API_CALL_FIELDS_MAX];
     size_t field_count;
@@ -113,6 +131,9 @@ MUST_CHECK enum err api_call_query_number(struct api_call *call, const char *nam
 /* What stands behind the endpoint's prefix, if it is an id of the store; ERR_NOT_FOUND otherwise. */
 MUST_CHECK enum err api_call_id(const struct api_call *call, char ret_id[static STORE_ID_BYTES],
                                 struct err_info *reterr);
+
+/* Whether `name` is a field that the endpoint takes. */
+bool api_call_knows(const struct api_call *call, struct str name);
 
 /* The page that is asked for by ?limit= (1 to STORE_PAGE_MAX) and ?cursor=. */
 MUST_CHECK enum err api_call_page(struct api_call *call, struct store_cursor *ret_cursor, size_t *ret_limit,

@@ -2,6 +2,7 @@
 #include "api/call.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "http/params.h"
 
 void api_call_field(struct api_call *call, const char *name, struct str value)
 {
@@ -88,23 +89,12 @@ enum err api_call_bool(struct api_call *call, const char *name, bool wanted, boo
 }
 
 /* --- the query ---------------------------------------------------------------------------------- */
-/* application/x-www-form-urlencoded: '+' is a blank, %XX a byte. NULL: broken, or with a NUL. */
+/* .p NULL: broken, or with a NUL. */
 static struct str decode(struct arena *arena, struct str s)
 {
     char *out = arena_alloc(arena, s.len + 1);
-    size_t len = 0;
-    for (size_t i = 0; out && i < s.len; i++) {
-        char c = s.p[i] == '+' ? ' ' : s.p[i];
-        if (c == '%') {
-            if (s.len - i < 3 || !hex_decode(str_make(s.p + i + 1, 2), &c, 1))
-                return STR_NULL;
-            i += 2;
-        }
-        if (!c)
-            return STR_NULL;
-        out[len++] = c;
-    }
-    return str_make(out, len);
+    struct str value;
+    return out && http_urlencoded_decode(s, out, &value) ? value : STR_NULL;
 }
 
 enum err api_call_query(struct api_call *call, const char *name, struct str *ret, struct err_info *reterr)

@@ -1,5 +1,5 @@
 /* API keys of an account. Those of others are not there, but for administrators. */
-#include "api/call.h"
+#include "api/account.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -31,22 +31,37 @@ static void put_key(struct buf *out, const struct store_key *key)
     api_put_time(out, "revoked_at", key->revoked_ns);
 }
 
+enum err api_account_add_key(struct api_call *call, struct str name, uint64_t expires_ns,
+                             struct store_key *ret_row, char ret_token[static AUTH_KEY_TOKEN_BYTES],
+                             struct err_info *reterr)
+{
+    const struct auth_key_request request = {.user_id = str_of(call->who->user_id),
+                                             .name = name,
+                                             .tier = str_of(call->who->tier),
+                                             .expires_ns = expires_ns,
+                                             .max = AUTH_KEYS_MAX};
+    enum err e = auth_key_create(call->program->auth, &request, ret_row, ret_token, reterr);
+    if (e)
+        return e;
+    api_call_event(call, LOG_LEVEL_INFO, "key.create", ret_row->id, ret_row->name);
+    webhook_key_created(call->program->webhooks, ret_row->user_id, ret_row->id, ret_row->name, ret_row->tier);
+    return OK;
+}
+
 enum err api_key_create(struct api_call *call, struct err_info *reterr)
 {
-    struct auth_key_request request = {
-        .user_id = str_of(call->who->user_id), .tier = str_of(call->who->tier), .max = AUTH_KEYS_MAX};
+    struct str name;
+    uint64_t expires_ns;
     struct store_key row;
     char token[AUTH_KEY_TOKEN_BYTES];
     bool given;
-    enum err e = api_call_text(call, "name", true, 1, STORE_NAME_MAX, &request.name, reterr);
+    enum err e = api_call_text(call, "name", true, 1, STORE_NAME_MAX, &name, reterr);
     if (!e)
-        e = take_expiry(call, &request.expires_ns, &given, reterr);
+        e = take_expiry(call, &expires_ns, &given, reterr);
     if (!e)
-        e = auth_key_create(call->program->auth, &request, &row, token, reterr);
+        e = api_account_add_key(call, name, expires_ns, &row, token, reterr);
     if (e)
         return e;
-    api_call_event(call, LOG_LEVEL_INFO, "key.create", row.id, row.name);
-    webhook_key_created(call->program->webhooks, row.user_id, row.id, row.name, row.tier);
     call->status = 201;
     put_key(&call->out, &row);
     api_put_text(&call->out, "key", token);
@@ -104,13 +119,11 @@ enum err api_keys(struct api_call *call, struct err_info *reterr)
     return e;
 }
 
-/* The key of the address. One of somebody else is as if it were not there. */
-static enum err find_key(struct api_call *call, struct store_key *ret_key, struct err_info *reterr)
+/* A key of somebody else is as if it were not there. */
+static enum err find_key(struct api_call *call, const char *id, struct store_key *ret_key,
+                         struct err_info *reterr)
 {
-    char id[STORE_ID_BYTES];
-    enum err e = api_call_id(call, id, reterr);
-    if (!e)
-        e = store_key_by_id(call->program->store, id, ret_key, reterr);
+    enum err e = store_key_by_id(call->program->store, id, ret_key, reterr);
     if (e == ERR_NOT_FOUND ||
         (!e && strcmp(ret_key->user_id, call->who->user_id) != 0 && call->who->role < STORE_ROLE_ADMIN))
         return err_set(reterr, ERR_NOT_FOUND, "the account has no key with this id");
@@ -119,12 +132,15 @@ static enum err find_key(struct api_call *call, struct store_key *ret_key, struc
 
 enum err api_key_change(struct api_call *call, struct err_info *reterr)
 {
+    char id[STORE_ID_BYTES];
     struct store_key key;
     struct store_key_change change = {.name = NULL};
     struct str name = STR_NULL;
     uint64_t expires_ns;
     bool given;
-    enum err e = find_key(call, &key, reterr);
+    enum err e = api_call_id(call, id, reterr);
+    if (!e)
+        e = find_key(call, id, &key, reterr);
     if (!e)
         e = api_call_text(call, "name", false, 1, STORE_NAME_MAX, &name, reterr);
     if (!e && name.p)
@@ -153,10 +169,10 @@ enum err api_key_change(struct api_call *call, struct err_info *reterr)
     return OK;
 }
 
-enum err api_key_revoke(struct api_call *call, struct err_info *reterr)
+enum err api_account_revoke_key(struct api_call *call, const char *id, struct err_info *reterr)
 {
     struct store_key key;
-    enum err e = find_key(call, &key, reterr);
+    enum err e = find_key(call, id, &key, reterr);
     if (!e && !key.revoked_ns)
         e = store_key_revoke(call->program->store, str_of(key.id), clock_wall_ns(), reterr);
     if (e)
@@ -164,6 +180,16 @@ enum err api_key_revoke(struct api_call *call, struct err_info *reterr)
     auth_refresh(call->program->auth);
     if (!key.revoked_ns)
         api_call_event(call, LOG_LEVEL_INFO, "key.revoke", key.id, key.name);
-    call->status = 204;
     return OK;
+}
+
+enum err api_key_revoke(struct api_call *call, struct err_info *reterr)
+{
+    char id[STORE_ID_BYTES];
+    enum err e = api_call_id(call, id, reterr);
+    if (!e)
+        e = api_account_revoke_key(call, id, reterr);
+    if (!e)
+        call->status = 204;
+    return e;
 }

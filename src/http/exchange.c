@@ -151,13 +151,19 @@ void http_reply_take(struct http_exchange *x, int status, const struct http_fiel
 static void reply_error(struct http_exchange *x, const struct err_info *err, unsigned retry_after,
                         const struct http_field *extra, bool close)
 {
+    static const struct http_field json = {STR_LIT("Content-Type"), STR_LIT("application/json")};
+    const struct http_server_config *config = &x->server->config;
     struct buf body = buf_make(ERROR_BODY_MAX_BYTES);
-    struct http_field fields[3];
+    struct http_field fields[HTTP_ERROR_FIELDS_MAX + 2];
     size_t count = 0;
     char seconds[16];
-    if (x->server->config.error_body) {
-        x->server->config.error_body(x, err, &body);
-        fields[count++] = (struct http_field){STR_LIT("Content-Type"), STR_LIT("application/json")};
+    if (config->error_body) {
+        size_t own_count = 1;
+        const struct http_field *own = config->error_fields ? config->error_fields(x, &own_count) : NULL;
+        config->error_body(x, err, &body);
+        WW_ASSERT(own_count <= HTTP_ERROR_FIELDS_MAX);
+        memcpy(fields, own ? own : &json, (own ? own_count : 1) * sizeof *fields);
+        count = own ? own_count : 1;
     } else {
         buf_printf(&body, "%s\n", err_text(err));
         fields[count++] = (struct http_field){STR_LIT("Content-Type"), STR_LIT("text/plain; charset=utf-8")};

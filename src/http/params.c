@@ -64,3 +64,21 @@ enum http_param http_param_next(struct str *rest, char *out, struct str *ret_nam
     *ret_value = str_make(out, len);
     return HTTP_PARAM_FOUND;
 }
+
+bool http_urlencoded_decode(struct str s, char *out, struct str *ret)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.p[i] == '+' ? ' ' : s.p[i];
+        if (c == '%') {
+            if (s.len - i < 3 || !hex_decode(str_make(s.p + i + 1, 2), &c, 1))
+                return false;
+            i += 2;
+        }
+        if (!c)
+            return false;
+        out[len++] = c;
+    }
+    *ret = str_make(out, len);
+    return true;
+}

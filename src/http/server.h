@@ -119,6 +119,8 @@ void http_peers_free(struct http_peers *p); /* takes NULL */
 
 struct http_server;
 
+enum { HTTP_ERROR_FIELDS_MAX = 4 };
+
 struct http_server_config {
     const struct http_route *routes; /* outlives the server */
     size_t route_count;
@@ -135,6 +137,9 @@ struct http_server_config {
     /* Makes the reply for requests refused by the server itself (bad framing, 404, 405, 413 ...),
      * so that all errors look alike: append the body to be sent as application/json. NULL: text. */
     void (*error_body)(struct http_exchange *x, const struct err_info *err, struct buf *body);
+    /* The fields that go with that body in place of Content-Type: application/json, lent, at most
+     * HTTP_ERROR_FIELDS_MAX; NULL: that one. May be NULL. */
+    const struct http_field *(*error_fields)(struct http_exchange *x, size_t *ret_count);
 };
 
 /* Starts serving on `loop` with an already bound and listening TCP socket `fd` (non-blocking; taken over, also

@@ -17,6 +17,7 @@
 #include "module/seal.h"
 #include "store/keys.h"
 #include "trace/export.h"
+#include "web/web.h"
 
 enum { AUTH_CACHE_KEYS = 10000, REFRESH_MS = 500, LOOPS_MAX = 64 };
 
@@ -61,9 +62,8 @@ struct server {
 
 static const char usage[] =
     "usage: wasmwiz serve [--check] [OPTIONS]\n\n"
-    "Serves POST /execute and /execute/stream, the JSON API under /api/, /health, /health/live, "
-    "/health/ready "
-    "and /metrics.\n"
+    "Serves POST /execute and /execute/stream, the JSON API under /api/, the pages that begin at /, /health, "
+    "/health/live, /health/ready and /metrics.\n"
     "--check looks at the settings only: prints those in effect, without secrets, or what is wrong (status "
     "78).\n\n"
     "Every setting can be given as an environment variable or in a file .env; some as a flag, too:\n\n";
@@ -315,8 +315,9 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
 {
     struct server *s = sl->server;
     const struct settings *set = &s->settings;
-    size_t route_count;
-    const struct http_route *routes = api_routes(&s->program, &route_count);
+    size_t route_count, page_count;
+    const struct http_route *pages = web_routes(&page_count);
+    const struct http_route *routes = api_routes(&s->program, pages, page_count, &route_count);
     sl->api.program = &s->program;
     sl->api.invoke = (struct invoke_context){
         .loop = &sl->loop,
@@ -339,7 +340,8 @@ static enum err open_loop(struct serve_loop *sl, const char *host, uint16_t *por
         .limits = http_limits_default(),
         .data = &sl->api,
         .on_done = api_on_done,
-        .error_body = api_error_body,
+        .error_body = web_error_body,
+        .error_fields = web_error_fields,
     };
     front_configure(&s->front, &config);
     config.limits.connections_max = (uint32_t)MAX(set->connections_max / s->loop_count, 1ULL);

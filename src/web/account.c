@@ -1,0 +1,98 @@
+/* Register, log in, log out. */
+#include "web/page.h"
+
+static void show_form(struct api_call *call, const char *template, const char *title, struct str email,
+                      const char *error)
+{
+    const struct web_value values[] = {
+        WEB_TEXT("email", email),
+        WEB_TEXT("error", str_of(error)),
+        WEB_TEXT("may_register", str_of(call->program->may_register ? "yes" : "")),
+    };
+    web_page_show(
+        call, &(struct web_page){
+                  .template = template, .title = title, .values = values, .value_count = LENGTH_OF(values)});
+}
+
+/* Both fields; lengths are the business of those who check them. */
+MUST_CHECK static enum err take_form(const struct api_call *call, struct str *ret_email,
+                                     struct str *ret_password, struct err_info *reterr)
+{
+    const struct web_form *form = web_form_of(call);
+    enum err e = web_form_text(form, "email", 1, AUTH_EMAIL_MAX_BYTES, ret_email, reterr);
+    return e ? e : web_form_text(form, "password", 1, SIZE_MAX, ret_password, reterr);
+}
+
+enum err web_root(struct api_call *call, struct err_info *reterr)
+{
+    (void)reterr;
+    return web_redirect(call, call->session ? "/api-keys" : "/login");
+}
+
+enum err web_login_page(struct api_call *call, struct err_info *reterr)
+{
+    (void)reterr;
+    if (call->session)
+        return web_redirect(call, "/api-keys");
+    show_form(call, "login", "Log in", STR_NULL, NULL);
+    return OK;
+}
+
+enum err web_login(struct api_call *call, struct err_info *reterr)
+{
+    struct str email, password;
+    struct store_user user;
+    struct auth_session session;
+    enum err e = take_form(call, &email, &password, reterr);
+    if (!e)
+        e = api_account_login(call, email, password, &user, &session, reterr);
+    if (!e)
+        return web_redirect(call, "/api-keys");
+    show_form(call, "login", "Log in", web_form_get(web_form_of(call), "email"), err_text(reterr));
+    return e;
+}
+
+enum err web_register_page(struct api_call *call, struct err_info *reterr)
+{
+    enum err e = api_account_may_register(call, reterr);
+    if (e)
+        return e;
+    if (call->session)
+        return web_redirect(call, "/api-keys");
+    show_form(call, "register", "Create an account", STR_NULL, NULL);
+    return OK;
+}
+
+enum err web_register(struct api_call *call, struct err_info *reterr)
+{
+    struct str email, password;
+    struct store_user user;
+    struct auth_session session;
+    char token[AUTH_KEY_TOKEN_BYTES];
+    enum err e = api_account_may_register(call, reterr);
+    if (e)
+        return e;
+    e = take_form(call, &email, &password, reterr);
+    if (!e)
+        e = api_account_register(call, email, password, &user, token, reterr);
+    if (e) {
+        show_form(call, "register", "Create an account", web_form_get(web_form_of(call), "email"),
+                  err_text(reterr));
+        return e;
+    }
+    e = api_account_begin_session(call, &user, &session, reterr);
+    if (e)
+        return e;
+    call->status = 201;
+    return web_keys_show(
+        call,
+        &(struct web_keys_view){
+            .user = &user, .session = session.id, .key_name = STR_LIT("default"), .key = token},
+        reterr);
+}
+
+enum err web_logout(struct api_call *call, struct err_info *reterr)
+{
+    enum err e = api_account_logout(call, reterr);
+    return e ? e : web_redirect(call, "/login");
+}
