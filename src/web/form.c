@@ -54,7 +54,9 @@ enum err web_form_parse(struct str body, struct arena *arena, struct web_form *r
     if (body.len > WEB_FORM_BYTES_MAX)
         return err_set(reterr, ERR_BODY_TOO_LARGE, "the form has %zu bytes; at most %d are taken", body.len,
                        WEB_FORM_BYTES_MAX);
-    while (body.len) {
+    bool more = body.len > 0; /* behind a last '&', too, a pair has to come */
+    while (more) {
+        more = str_index(body, '&') < body.len;
         enum err e = take_pair(str_split(&body, '&'), arena, &form, reterr);
         if (e)
             return e;
