@@ -106,6 +106,13 @@ def test_u02_get_a_key_and_run(site, guest):
         assert answer.json()["output"] == "an input" and answer.json()["error"] is None
         for name in ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"):
             assert int(answer.headers[name]) >= 0 and answer.headers["X-" + name] == answer.headers[name]
+    wait_until(lambda: "<h2 id=\"days-title\">1 run</h2>" in visitor.get("/usage").text, "the run is in the usage")
+    day = re.search(r'data-label="Day">([\d-]+)</th>\s*<td data-label="Runs">1</td>', visitor.get("/usage").text)[1]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", day)
+    other = Visitor(site)
+    check(other.register(), 201)
+    assert "There are none yet." in is_page(check(other.get("/usage"), 200)).text  # each sees the own
+    assert check(Visitor(site).get("/usage"), 303).headers["location"] == "/login"
     # and away with it
     live = visitor.keys()[0][2]
     done = visitor.post("/api-keys/revoke", {"csrf": visitor.token(), "id": live})
