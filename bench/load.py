@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from servers import BenchError, on, run
 
+SLACK_SECONDS = 60  # that a load may end late
 SCRIPT = """
 local file = BODY and assert(io.open(BODY, "rb"))
 if file then wrk.method, wrk.body = "POST", file:read("*a") end
@@ -66,7 +67,7 @@ def wrk(folder, port, *, path="/", connections, seconds, body=None, headers=None
     script = folder / "wrk.lua"
     script.write_text(prefix + SCRIPT)
     out = run([*on(cpus), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script,
-               f"{scheme}://127.0.0.1:{port}{path}"])  # fmt: skip
+               f"{scheme}://127.0.0.1:{port}{path}"], timeout=seconds + SLACK_SECONDS)  # fmt: skip
     found = json.loads(out.partition("\nBENCH ")[2] or "null")
     if not found or any(found["errors"]) or not found["requests"]:
         raise BenchError(
@@ -99,7 +100,7 @@ class Count:
 def h2load(port, *, path, connections, streams, seconds, cpus=None):
     """HTTP/2 over TLS, `streams` requests under way on each connection. Every answer has to be a 2xx."""
     out = run([*on(cpus), "h2load", "-t1", "-c", connections, "-m", streams, "-D", seconds,
-               f"https://127.0.0.1:{port}{path}"])  # fmt: skip
+               f"https://127.0.0.1:{port}{path}"], timeout=seconds + SLACK_SECONDS)  # fmt: skip
     found = re.search(
         r"requests: \d+ total, \d+ started, (\d+) done, \d+ succeeded, (\d+) failed, (\d+) errored, (\d+) timeout\n"
         r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx",
