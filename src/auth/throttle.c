@@ -84,9 +84,16 @@ enum err auth_throttle_take(struct auth *a, enum auth_throttle which, struct str
         if (e)
             return e;
         uint64_t attempts = now > seen.last_ns + FORGET_AFTER_NS ? 0 : seen.attempts;
-        uint64_t since = now > seen.last_ns ? now - seen.last_ns : 0; /* a clock may be set back */
+        uint64_t since = now > seen.last_ns ? now - seen.last_ns : 0;
         uint64_t delay = delay_ns(which, attempts);
         if (since < delay) {
+            /* The clock was set back: the wait begins anew, once, or it would last until the clock is there again. */
+            const struct store_login now_on = {seen.attempts, now};
+            if (now < seen.last_ns && (e = store_login_put(a->store, id, &seen, &now_on, reterr))) {
+                if (e == ERR_CONFLICT)
+                    continue;
+                return e;
+            }
             *ret_wait_s = (uint32_t)((delay - since + NS_PER_S - 1) / NS_PER_S);
             return err_set(reterr, ERR_RATE_LIMITED, "too many attempts; try again in %u seconds",
                            *ret_wait_s);

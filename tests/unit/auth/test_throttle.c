@@ -95,6 +95,11 @@ static void a_clock_set_back_locks_nobody_out(void **state)
     clock_ahead_ns = 0;
     assert_int_equal(guess(f), ERR_RATE_LIMITED);
     assert_in_range(wait_s, 1, CEILING_S);
+    clock_ahead_ns = wait_s * NS_PER_S - 1;
+    assert_int_equal(guess(f), ERR_RATE_LIMITED);
+    assert_int_equal(wait_s, 1);
+    clock_ahead_ns++;
+    CHECK_OK(f, guess(f));
 }
 
 static void old_ones_go(void **state)
