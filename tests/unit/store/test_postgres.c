@@ -353,23 +353,37 @@ static void *wait_for_the_silent(void *ctx)
     return NULL;
 }
 
-/* The only connection waits for a backend that says nothing: a second longer than others wait for it. */
+/* The only connection waits for a backend that says nothing: a second longer than others wait for it. On a machine so
+ * busy that the second was over before the other had waited, nothing was shown: once more. */
 static void a_pool_that_is_all_busy_says_so(void **state)
 {
+    enum { TRIES = 10 };
+    const uint64_t timeout_ns = 700 * NS_PER_MS, held_ns = timeout_ns + NS_PER_S;
     struct fixture *f = begin(state);
-    struct writer w = {.f = f};
-    open_with(f, (struct store_config){.pool_max = 1, .timeout_ns = 700 * NS_PER_MS});
-    pid_t pid = backend(f);
-    assert_int_equal(kill(pid, SIGSTOP), 0);
-    assert_int_equal(pthread_create(&w.thread, NULL, wait_for_the_silent, &w), 0);
-    while (store_stats(f->store).connections_in_use == 0)
-        usleep(1000);
-    enum err e = store_ping(f->store, &f->info);
-    assert_int_equal(pthread_join(w.thread, NULL), 0);
-    assert_int_equal(kill(pid, SIGCONT), 0);
+    open_with(f, (struct store_config){.pool_max = 1, .timeout_ns = timeout_ns});
+    enum err e = OK;
+    for (int i = 0; i < TRIES; i++) {
+        struct writer w = {.f = f};
+        CHECK_OK(f, store_ping(f->store, &f->info));
+        while (backends(f) != 1) /* that of the try before goes */
+            usleep(1000);
+        pid_t pid = backend(f);
+        assert_int_equal(kill(pid, SIGSTOP), 0);
+        uint64_t began = clock_now_ns();
+        assert_int_equal(pthread_create(&w.thread, NULL, wait_for_the_silent, &w), 0);
+        while (store_stats(f->store).connections_in_use == 0 && clock_now_ns() - began < held_ns)
+            usleep(1000);
+        f->info = (struct err_info){0};
+        e = store_ping(f->store, &f->info);
+        bool was_held = clock_now_ns() - began < held_ns;
+        assert_int_equal(pthread_join(w.thread, NULL), 0);
+        assert_int_equal(kill(pid, SIGCONT), 0);
+        assert_int_equal(w.other_errors, 0);
+        if (was_held)
+            break;
+    }
     assert_int_equal(e, ERR_STORE_DOWN);
     assert_non_null(strstr(f->info.text, "DATABASE_POOL_MAX"));
-    assert_int_equal(w.other_errors, 0);
 }
 
 static void connections_are_replaced_when_they_are_old(void **state)
