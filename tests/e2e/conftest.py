@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from services import running_postgres, running_redis
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("WASMWIZ", str(ROOT / "build" / "wasmwiz"))
@@ -106,6 +107,20 @@ def make_server(tmp_path_factory):
     """make_server(SERVER_PORT="0", ...): a server of the test's own, with these variables set."""
     with contextlib.ExitStack() as servers:
         yield lambda **env: servers.enter_context(running_server(tmp_path_factory.mktemp("server"), env))
+
+
+@pytest.fixture
+def postgres():
+    """A PostgreSQL of the test's own: url, start(), crash(), ask()."""
+    with running_postgres() as database:
+        yield database
+
+
+@pytest.fixture
+def redis():
+    """A Redis of the test's own: url, start(), stop(), seconds()."""
+    with running_redis() as counters:
+        yield counters
 
 
 @pytest.fixture(scope="session")

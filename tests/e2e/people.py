@@ -51,6 +51,18 @@ def check(answer, status, code=None):
     return answer
 
 
+def guess_until_refused(guess, free):
+    """Calls guess() until it is told to wait, which is after that many attempts, or some more on a machine so slow that
+    the delay is over before the next: it doubles each time. Returns that answer."""
+    for n in range(free + 10):
+        answer = guess()
+        if answer.status_code == 429:
+            assert n >= free, f"refused after {n} attempts"
+            return answer
+        check(answer, 401)
+    raise AssertionError(f"{n} wrong guesses, and still no delay")
+
+
 def become_admin(server):
     """The first account of a server in development; its client, with its key."""
     made = check(Person(server)("POST", "/api/auth/register", {"email": ADMIN, "password": PASSWORD}), 201).json()

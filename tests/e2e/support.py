@@ -1,10 +1,13 @@
 """What several test files need: calls to the API, a client of raw sockets for crowds, looks into /proc."""
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import re
 import subprocess
+import threading
 import time
 import urllib.parse
 import uuid
@@ -134,6 +137,12 @@ def make_key(run_cli, server):
     return made.stdout.decode().strip()
 
 
+def lines(finished):
+    """What a command that ended well has said."""
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.decode().splitlines()
+
+
 def form(wasm, input=b"", filename="guest.wasm", **parts):
     """The parts of POST /execute, as httpx takes them."""
     files = []
@@ -215,6 +224,67 @@ def metric(client, server, name, **labels):
 
 def runs_with_cause(client, server, cause):
     return metric(client, server, r"wasmwiz_\w+_total", cause=cause)
+
+
+# --- load ---------------------------------------------------------------------------------------
+
+
+class Load:
+    """Runs one after the other on a few connections, until it is stopped. Keeps the ids of those that got their 200
+    (accepted) or 422 (failed), the rest's Answers (others), and counts those whose outcome nobody knows (unknown). A
+    thread that was refused waits a little: it shall ask often, not as often as it can."""
+
+    @dataclass
+    class Answer:
+        status: int
+        began: float  # time.monotonic()
+        text: str
+
+    def __init__(self, server, key, *wasms, threads=4):
+        self.accepted, self.failed, self.others, self.unknown = [], [], [], 0
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        requests = [httpx.Request("POST", server.url, files=form(wasm, b"x")) for wasm in wasms]
+        bodies = [(request.read(), {"Content-Type": request.headers["content-type"]}) for request in requests]
+        self._threads = [threading.Thread(target=self._work, args=(server, key, bodies)) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, server, key, bodies):
+        turns = itertools.cycle(bodies)
+        with connect(server, key) as client:
+            while not self._stop.is_set():
+                body, headers = next(turns)
+                began = time.monotonic()
+                try:
+                    answer = client.post("/execute", content=body, headers=headers)
+                except httpx.HTTPError:
+                    with self._lock:
+                        self.unknown += 1
+                    return
+                with self._lock:
+                    if answer.status_code in (200, 422):
+                        done = self.accepted if answer.status_code == 200 else self.failed
+                        done.append(answer.json()["request_id"])
+                        continue
+                    self.others.append(self.Answer(answer.status_code, began, answer.text))
+                self._stop.wait(0.01)
+
+    def stop(self):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+        return self
+
+
+@contextlib.contextmanager
+def load_on(*args, **options):
+    """A Load that ends with its block, however that ends."""
+    load = Load(*args, **options)
+    try:
+        yield load
+    finally:
+        load.stop()
 
 
 # --- waiting ------------------------------------------------------------------------------------

@@ -15,10 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support import assemble, connect, execute, says, wait_until
-from test_store import Postgres
+from services import SALT
+from support import assemble, connect, execute, lines, says, wait_until
 
-SALT = "a salt of the tests"
 ALL = ["limit.reached", "key.created", "module.failing"]
 FAILS = '(module (memory (export "memory") 1) (func (export "_start") unreachable))'
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "webhooks.md"
@@ -325,44 +324,34 @@ def test_private_addresses_are_not_called(make_server, receiver):
     assert not receiver.got
 
 
-def test_two_instances_deliver_once(make_server, run_cli, receiver, tmp_path_factory):
-    database = Postgres(tmp_path_factory.mktemp("postgres"))
-    try:
-        env = {"DATABASE_URL": database.url, "API_SALT": SALT}
-        migrated = run_cli(["migrate", "up"], env=env)
-        assert migrated.returncode == 0, migrated.stderr
-        one, two = make_server(**env), make_server(**env)
-        _, _, key, digest, users, keys = account_rows()
-        hash_text = f"'\\x{digest}'"
-        subprocess.run(
-            [f"{database._bin}/psql", database.url, "-v", "ON_ERROR_STOP=1", "-c", users, "-c", keys.format(hash=hash_text)],
-            check=True,
-            capture_output=True,
-        )
-        with connect(one, key) as first, connect(two, key) as second:
-            made = [
-                first.post("/api/webhooks", json={"url": f"{receiver.url}/{i}", "events": ALL}).json() for i in range(10)
+def test_two_instances_deliver_once(make_server, run_cli, receiver, postgres):
+    env = {"DATABASE_URL": postgres.url, "API_SALT": SALT}
+    lines(run_cli(["migrate", "up"], env=env))
+    one, two = make_server(**env), make_server(**env)
+    _, _, key, digest, users, keys = account_rows()
+    hash_text = f"'\\x{digest}'"
+    postgres.ask(users)
+    postgres.ask(keys.format(hash=hash_text))
+    with connect(one, key) as first, connect(two, key) as second:
+        made = [
+            first.post("/api/webhooks", json={"url": f"{receiver.url}/{i}", "events": ALL}).json() for i in range(10)
+        ]
+        asked = set()
+        for client in (first, second, first):
+            asked |= {client.post(f"/api/webhooks/{hook['id']}/test").json()["delivery_id"] for hook in made}
+
+        def states():
+            return [
+                delivery["state"]
+                for hook in made
+                for delivery in second.get(f"/api/webhooks/{hook['id']}/deliveries").json()["deliveries"]
             ]
-            asked = set()
-            for client in (first, second, first):
-                asked |= {
-                    client.post(f"/api/webhooks/{hook['id']}/test").json()["delivery_id"] for hook in made
-                }
 
-            def states():
-                return [
-                    delivery["state"]
-                    for hook in made
-                    for delivery in second.get(f"/api/webhooks/{hook['id']}/deliveries").json()["deliveries"]
-                ]
-
-            wait_until(lambda: set(states()) == {"done"}, "all are delivered", 30)
-            assert len(states()) == len(asked) >= 10
-        got = [headers["WasmWiz-Delivery"] for _, headers, _ in receiver.got]
-        assert sorted(got) == sorted(asked), "each once"
-        assert one.stop() == 0 and two.stop() == 0
-    finally:
-        database.crash()
+        wait_until(lambda: set(states()) == {"done"}, "all are delivered", 30)
+        assert len(states()) == len(asked) >= 10
+    got = [headers["WasmWiz-Delivery"] for _, headers, _ in receiver.got]
+    assert sorted(got) == sorted(asked), "each once"
+    assert one.stop() == 0 and two.stop() == 0
 
 
 # --- the API ------------------------------------------------------------------------------------
