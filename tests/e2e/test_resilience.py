@@ -37,6 +37,8 @@ from support import (
     working_compiler,
 )
 
+# For tests of something else than time, on a machine that has much else to do.
+PATIENT = {"COMPILE_TIMEOUT": "60", "EXECUTION_TIMEOUT": "60", "QUEUE_TIMEOUT": "60"}
 BOTH = pytest.mark.parametrize("isolation", ["process", "inline"])
 
 
@@ -85,21 +87,21 @@ def test_a_thousand_runs_half_of_them_hogs(make_server, run_cli, guest, isolatio
 @pytest.mark.parametrize("hog", ["loop_code", "loop_fill", "loop_random", "loop_poll_many", "loop_empty_pieces"])
 def test_hogs_do_not_take_the_time_of_their_neighbours(make_server, run_cli, guest, hog):
     """Eight guests that work as hard as they can, some of them within host calls that take long; a short run
-    beside them still gets its turns within its own time limit."""
-    server = make_server()
+    beside them still gets its turns, and does not have to wait for their end."""
+    server = make_server(EXECUTION_TIMEOUT="60")
     key = make_key(run_cli, server)
     with connect(server, key) as client:
         assert_healthy(client, server, guest)
         hogs = [raw_request(server, key, guest(hog), timeout_ms=5000)] * 8
         with Crowd(server, hogs) as crowd:
             wait_busy(role_processes(server, "sandbox"))
-            done = 0
-            while not crowd.done and done < 20:
-                body = check_answer(execute(client, server, guest("wat_echo"), b"me too", timeout_ms=3000))
+            beside = 0
+            while not crowd.done and beside < 20:
+                body = check_answer(execute(client, server, guest("wat_echo"), b"me too"))
                 assert body["output"] == "me too"
-                done += 1
+                beside += not crowd.done
         check_replies(crowd.replies)
-        assert done > 0
+        assert beside > 0, "none ended before the hogs did"
 
 
 def test_more_memories_and_tables_than_a_sandbox_has(make_server, run_cli):
@@ -164,10 +166,12 @@ BASIC = [
 
 
 def test_basic_set_inline(make_server, run_cli, guest):
-    server = make_server(ISOLATION="inline")
+    server = make_server(ISOLATION="inline", **PATIENT)
     with connect(server, make_key(run_cli, server)) as client:
         for name, cause in BASIC:
-            answer = execute(client, server, guest(name), b"in", timeout_ms=1000, max_output_bytes=65536, args=["a"])
+            # time enough for all that shall not run out of it
+            limits = {"timeout_ms": 1000 if cause == "deadline" else 60_000, "max_output_bytes": 65536}
+            answer = execute(client, server, guest(name), b"in", args=["a"], **limits)
             assert (name, outcome(answer.status_code, check_answer(answer))) == (name, cause)
             assert_healthy(client, server, guest)
     assert role_processes(server, "sandbox") == []
@@ -249,9 +253,9 @@ def test_all_sandboxes_killed_again_and_again(make_server, run_cli, guest):
 
 
 def test_killed_compiler(make_server, run_cli, guest):
-    server = make_server()
+    server = make_server(**PATIENT)
     key = make_key(run_cli, server)
-    modules = [malformed.unique(malformed.loops_and_locals(200, 200), uuid.uuid4()) for _ in range(4)]
+    modules = [malformed.unique(malformed.loops_and_locals(150, 150), uuid.uuid4()) for _ in range(4)]
     with connect(server, key) as client:
         with Crowd(server, [raw_request(server, key, wasm) for wasm in modules]) as crowd:
             os.kill(working_compiler(server), signal.SIGKILL)
@@ -322,7 +326,7 @@ def test_idle_server_stops_at_once(make_server):
 
 
 def test_restart_keeps_what_was_compiled(make_server, run_cli, guest):
-    server = make_server()
+    server = make_server(**PATIENT)
     key = make_key(run_cli, server)
     modules = [guest(name) for name in ("wat_echo", "c_echo", "go_echo")]
     with connect(server, key) as client:
@@ -409,7 +413,7 @@ def test_clients_that_leave_in_the_middle_of_a_body(make_server, run_cli, guest)
 
 @BOTH
 def test_one_compile_for_many_requests(make_server, run_cli, guest, isolation):
-    server = make_server(ISOLATION=isolation)
+    server = make_server(ISOLATION=isolation, **PATIENT)
     key = make_key(run_cli, server)
     with connect(server, key) as client:
         assert_healthy(client, server, guest)
