@@ -38,6 +38,7 @@ from support import (  # noqa: E402
 
 GROWTH_KIB = 16 * 1024  # of one process: what its allocator may keep, not what a leak makes of so many requests
 DESCRIPTORS = 6  # of one process: the modules in memory come and go
+WARM_UP_SECONDS = 60  # at most
 FULL_CONNECTIONS = 32
 SETTLE_SECONDS = 4
 HOG = '(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))'
@@ -245,7 +246,7 @@ def soak(seconds, folder):
         running_server(folder / "tls", common | {"TLS_CERT": str(pem), "TLS_KEY": str(key)}) as secured,
     ):
         loads = [Load(clear, first_key(clear), None), Load(secured, first_key(secured), folder / "authority.pem")]
-        before = run_for(loads, max(seconds // 4, 20), folder)
+        before = run_for(loads, min(max(seconds // 4, 20), WARM_UP_SECONDS), folder)
         after = run_for(loads, seconds, folder)
     fine = True
     for load, old, new in zip(loads, before, after, strict=True):

@@ -89,7 +89,11 @@ class Server:
 def running_server(folder, env):
     """A server that has to end well, unless the test ended it itself."""
     server = Server(folder, env)
-    yield server
+    try:
+        yield server
+    except BaseException:
+        server.kill()
+        raise
     if server.is_running():
         status = server.stop()
         assert status == 0, f"the server ended with {status}; its log ends with:\n{server.log_text()[-4000:]}"
