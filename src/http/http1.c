@@ -2,18 +2,12 @@
 
 enum {
     STASH_MAX_BYTES = 16 * 1024, /* reading stops above it */
-    DISCARD_MAX_BYTES =
-        64 * 1024, /* what may be left of a body after an early reply, to keep the connection */
     LINGER_MAX_BYTES = 256 * 1024,
-    FRAMING_FREE_BYTES = 16 * 1024,  /* chunk sizes, extensions and trailers: this much, */
-    FRAMING_PER_BYTE = 8,            /* and this much more for each byte of the body */
-    JOIN_MAX_BYTES = 8 * 1024,       /* a body up to here is copied behind its head */
-    PIECE_MAX_BYTES = 128 * 1024,    /* of a reply in pieces: a chunk, */
-    WAITING_MAX_BYTES = 1024 * 1024, /* and what a handler may give while the socket is busy */
+    FRAMING_FREE_BYTES = 16 * 1024, /* chunk sizes, extensions and trailers: this much, */
+    FRAMING_PER_BYTE = 8,           /* and this much more for each byte of the body */
 };
 #define LINGER_NS (2 * NS_PER_S)
 
-static void settle(struct http1 *c);
 static size_t room(const struct http1 *c);
 static uint64_t due_ns(const struct http1 *c);
 
@@ -22,22 +16,22 @@ static struct http1 *http1_of(const struct http_connection *conn)
     return conn->state;
 }
 
-static uint64_t now_ns(const struct http1 *c)
+uint64_t http1_now_ns(const struct http1 *c)
 {
     return http_server_now_ns(c->server);
 }
 
-static void set_state(struct http1 *c, enum http1_state state)
+void http1_set_state(struct http1 *c, enum http1_state state)
 {
     c->state = state;
-    c->since_ns = now_ns(c);
+    c->since_ns = http1_now_ns(c);
 }
 
-static void close_now(struct http1 *c)
+void http1_close(struct http1 *c)
 {
     if (c->state == HTTP1_CLOSED)
         return;
-    set_state(c, HTTP1_CLOSED);
+    http1_set_state(c, HTTP1_CLOSED);
     struct http_exchange *x = TAKE(c->x);
     if (x)
         http_exchange_finish(x);
@@ -53,19 +47,19 @@ static void become_idle(struct http1 *c)
     c->served = true;
     c->blank_line = c->blank_line_done = false;
     if (c->server->draining)
-        close_now(c);
+        http1_close(c);
     else
-        set_state(c, HTTP1_IDLE);
+        http1_set_state(c, HTTP1_IDLE);
 }
 
 /* The last byte of the reply is with the socket. */
-static void reply_is_out(struct http1 *c)
+void http1_reply_is_out(struct http1 *c)
 {
     struct http_exchange *x = TAKE(c->x);
     c->writing = false;
     http_exchange_finish(x);
     if (c->close_after_reply)
-        set_state(c, HTTP1_LINGER);
+        http1_set_state(c, HTTP1_LINGER);
     else if (c->state == HTTP1_COMPLETE)
         become_idle(c);
 }
@@ -77,201 +71,13 @@ static void close_gently(struct http1 *c)
     if (c->state != HTTP1_LINGER || c->writing || c->shut)
         return;
     if (c->end_of_input || !(c->unread_body || c->lingered_bytes || c->stash.len)) {
-        close_now(c);
+        http1_close(c);
         return;
     }
     c->shut = true;
-    set_state(c, HTTP1_LINGER);
+    http1_set_state(c, HTTP1_LINGER);
     c->conn->stream->shutdown(c->conn);
 }
-
-/* Whether the rest of the body is short enough to be dropped so that the connection can go on. A client
- * that waits for "100 Continue" may or may not send its body after all: then nobody knows. */
-static bool can_discard(const struct http1 *c)
-{
-    const struct http_exchange *x = c->x;
-    if (x->expect_continue || c->chunked)
-        return false;
-    return x->content_length - (int64_t)c->body_bytes <= DISCARD_MAX_BYTES;
-}
-
-static void http1_reply(struct http_exchange *x, const struct http_reply *r)
-{
-    struct http1 *c = x->carrier;
-    struct http_server *s = c->server;
-    bool whole = c->state == HTTP1_COMPLETE;
-    bool keep = x->keep_alive && !r->close && !s->draining && (whole || can_discard(c));
-    http_reply_head(s, x, r,
-                    !keep           ? HTTP_PERSIST_CLOSE
-                    : x->old_client ? HTTP_PERSIST_KEEP_ALIVE
-                                    : HTTP_PERSIST_SILENT);
-    struct str body = r->body;
-    char *owned = r->owned;
-    if (x->method == HTTP_METHOD_HEAD || !http_status_has_body(r->status))
-        body.len = 0;
-    if (body.len && body.len <= JOIN_MAX_BYTES) {
-        buf_put_str(&s->output, body);
-        body.len = 0;
-    }
-    if (body.len == 0) {
-        free(owned);
-        owned = NULL;
-    }
-    c->close_after_reply = !keep;
-    if (!keep && !whole) {
-        c->unread_body = true;
-        set_state(c, HTTP1_LINGER);
-    }
-    x->reply_bytes = s->output.len + body.len;
-    switch (c->conn->stream->send(c->conn, buf_str(&s->output), body, owned)) {
-    case HTTP_SENT_ALL: reply_is_out(c); break;
-    case HTTP_SENT_LATER:
-        c->writing = true;
-        c->write_since_ns = now_ns(c);
-        c->write_bytes = x->reply_bytes;
-        break;
-    case HTTP_SENT_FAILED:
-        x->reply_bytes = 0;
-        close_now(c);
-        break;
-    }
-    settle(c);
-}
-
-/* --- a reply in pieces -------------------------------------------------------------------------- */
-
-/* Closes in the next turn: the handler, which is on the stack, must not be told now that the client is gone. */
-static void close_soon(struct http1 *c)
-{
-    c->send_failed = true;
-    if (list_is_empty(&c->conn->ready_link))
-        http_server_ready(c->server, &c->conn->ready_link);
-}
-
-/* Sends `bytes`, or keeps them while the socket is busy. False: not all is out. */
-static bool send_piece(struct http1 *c, struct str bytes)
-{
-    if (c->send_failed)
-        return false;
-    if (c->writing) {
-        if (!buf_put_str(&c->waiting, bytes))
-            close_soon(c);
-        return false;
-    }
-    switch (c->conn->stream->send(c->conn, bytes, STR_NULL, NULL)) {
-    case HTTP_SENT_ALL: return true;
-    case HTTP_SENT_LATER:
-        c->writing = true;
-        c->write_since_ns = now_ns(c);
-        c->write_bytes = bytes.len;
-        return false;
-    default: close_soon(c); return false;
-    }
-}
-
-/* The same for what is in server->output, which is a part of the reply. */
-static bool send_output(struct http1 *c)
-{
-    WW_ASSERT(!c->server->output.overflow);
-    c->x->reply_bytes += c->server->output.len;
-    return send_piece(c, buf_str(&c->server->output));
-}
-
-/* Sends what was kept. False: the socket is busy again. */
-static bool send_waiting(struct http1 *c)
-{
-    struct buf waiting = c->waiting;
-    c->waiting = buf_make(waiting.max);
-    bool out = !waiting.len || send_piece(c, buf_str(&waiting));
-    buf_done(&waiting);
-    return out;
-}
-
-static void http1_begin(struct http_exchange *x, const struct http_reply *r)
-{
-    struct http1 *c = x->carrier;
-    c->pieces = true;
-    c->chunks = c->parser.http_minor > 0;
-    c->pieces_keep =
-        c->chunks && x->keep_alive && !c->server->draining && (c->state == HTTP1_COMPLETE || can_discard(c));
-    http_reply_head(c->server, x, r,
-                    !c->chunks       ? HTTP_PERSIST_UNFRAMED
-                    : c->pieces_keep ? HTTP_PERSIST_SILENT
-                                     : HTTP_PERSIST_CLOSE);
-    send_output(c);
-    settle(c);
-}
-
-static bool http1_data(struct http_exchange *x, struct str bytes)
-{
-    struct http1 *c = x->carrier;
-    struct buf *out = &c->server->output;
-    bool all_out = true;
-    while (bytes.len) {
-        struct str piece = str_make(bytes.p, MIN(bytes.len, (size_t)PIECE_MAX_BYTES));
-        buf_clear(out);
-        if (c->chunks)
-            buf_printf(out, "%zx\r\n", piece.len);
-        buf_put_str(out, piece);
-        if (c->chunks)
-            buf_put_str(out, STR_LIT("\r\n"));
-        all_out = send_output(c);
-        bytes = str_make(bytes.p + piece.len, bytes.len - piece.len);
-    }
-    settle(c);
-    return all_out;
-}
-
-/* The last bytes are in server->output. */
-static void end_pieces(struct http1 *c, bool keep)
-{
-    c->pieces = false;
-    c->close_after_reply = !keep;
-    if (!keep && c->state != HTTP1_COMPLETE) {
-        c->unread_body = true;
-        set_state(c, HTTP1_LINGER);
-    }
-    if (send_output(c))
-        reply_is_out(c);
-    settle(c);
-}
-
-static void http1_end(struct http_exchange *x, const struct http_field *trailers, size_t count)
-{
-    struct http1 *c = x->carrier;
-    struct buf *out = &c->server->output;
-    bool whole = c->state == HTTP1_COMPLETE;
-    buf_clear(out);
-    if (c->chunks)
-        http_reply_last_chunk(out, trailers, count);
-    end_pieces(c, c->pieces_keep && !c->end_of_input && (whole || can_discard(c)));
-}
-
-/* Without the last chunk the client knows. Where only the close would end the body it can't, unless it is a reset. */
-static void http1_abort(struct http_exchange *x)
-{
-    struct http1 *c = x->carrier;
-    c->pieces = false;
-    if (!c->chunks)
-        c->conn->stream->spoil(c->conn);
-    close_soon(c);
-}
-
-static void http1_resume(struct http_exchange *x)
-{
-    struct http1 *c = x->carrier;
-    if (c->paused_ns)
-        c->since_ns += now_ns(c) - c->paused_ns;
-    c->paused_ns = 0;
-    settle(c);
-}
-
-static const struct http_transport transport = {.reply = http1_reply,
-                                                .begin = http1_begin,
-                                                .data = http1_data,
-                                                .end = http1_end,
-                                                .abort = http1_abort,
-                                                .resume = http1_resume};
 
 /* --- the request -------------------------------------------------------------------------------- */
 
@@ -303,7 +109,7 @@ int http1_on_message_complete(llhttp_t *parser)
 
 static void message_complete(struct http1 *c)
 {
-    set_state(c, HTTP1_COMPLETE);
+    http1_set_state(c, HTTP1_COMPLETE);
     if (c->x && !c->x->replied)
         http_exchange_end(c->x);
     else if (!c->writing)
@@ -315,7 +121,7 @@ static void refuse_body(struct http1 *c, struct err_info *err)
     if (c->x && !c->x->replied)
         http_exchange_fail(c->x, err);
     else
-        close_now(c);
+        http1_close(c);
 }
 
 static size_t read_body(struct http1 *c, struct str bytes)
@@ -351,12 +157,12 @@ static void start_exchange(struct http1 *c)
     c->body_bytes = c->wire_bytes = c->paused_ns = 0;
     c->chunk_too_large = false;
     c->parser_paused = true;
-    set_state(c, has_body ? HTTP1_BODY : HTTP1_COMPLETE);
+    http1_set_state(c, has_body ? HTTP1_BODY : HTTP1_COMPLETE);
     http_exchange_start(c->x);
     if (has_body || !c->x || c->x->replied)
         return;
     if (c->x->paused)
-        set_state(c, HTTP1_BODY); /* the parser says that the message is complete when it is resumed */
+        http1_set_state(c, HTTP1_BODY); /* the parser says that the message is complete when it is resumed */
     else
         http_exchange_end(c->x);
 }
@@ -381,8 +187,8 @@ static size_t read_idle(struct http1 *c, struct str bytes)
         c->blank_line = true;
         return 1;
     }
-    c->x = http_exchange_get(c->conn, &transport, c);
-    set_state(c, HTTP1_HEAD);
+    c->x = http_exchange_get(c->conn, &http1_transport, c);
+    http1_set_state(c, HTTP1_HEAD);
     http1_head_begin(c);
     if ((c->blank_line && !c->blank_line_done) || bytes.p[0] == '\r' || bytes.p[0] == '\n') {
         struct err_info err = {0};
@@ -396,7 +202,7 @@ static size_t read_linger(struct http1 *c, struct str bytes)
 {
     c->lingered_bytes += bytes.len;
     if (c->lingered_bytes > LINGER_MAX_BYTES && !c->writing)
-        close_now(c);
+        http1_close(c);
     return bytes.len;
 }
 
@@ -443,12 +249,12 @@ static void send_continue(struct http1 *c)
         return; /* it did not wait */
     if (c->conn->stream->send(c->conn, STR_LIT("HTTP/1.1 100 Continue\r\n\r\n"), STR_NULL, NULL) ==
         HTTP_SENT_FAILED)
-        close_now(c);
+        http1_close(c);
 }
 
 /* Called at the end of whatever may have changed the state; does nothing while run() is on the stack,
  * whose caller comes here itself. */
-static void settle(struct http1 *c)
+void http1_settle(struct http1 *c)
 {
     if (c->feeding)
         return;
@@ -457,7 +263,7 @@ static void settle(struct http1 *c)
     if (c->state == HTTP1_CLOSED)
         return;
     if (c->x && c->x->paused && !c->paused_ns)
-        c->paused_ns = now_ns(c);
+        c->paused_ns = http1_now_ns(c);
     if (can_read(c) && (c->stash.len || (c->state == HTTP1_BODY && c->parser_paused))) {
         if (list_is_empty(&c->conn->ready_link))
             http_server_ready(c->server, &c->conn->ready_link);
@@ -499,14 +305,14 @@ static void http1_feed(struct http_connection *conn, struct str bytes)
         used = run(c, bytes);
     if (c->state != HTTP1_CLOSED)
         WW_ASSERT(buf_append(&c->stash, bytes.p + used, bytes.len - used));
-    settle(c);
+    http1_settle(c);
 }
 
 static void http1_proceed(struct http_connection *conn)
 {
     struct http1 *c = http1_of(conn);
     if (c->send_failed) {
-        close_now(c);
+        http1_close(c);
         return;
     }
     struct buf stash = c->stash;
@@ -520,7 +326,7 @@ static void http1_proceed(struct http_connection *conn)
     } else {
         buf_done(&stash);
     }
-    settle(c);
+    http1_settle(c);
 }
 
 static void http1_end_of_input(struct http_connection *conn)
@@ -529,14 +335,14 @@ static void http1_end_of_input(struct http_connection *conn)
     c->end_of_input = true;
     c->reading = false;
     if (!c->writing)
-        close_now(c);
+        http1_close(c);
     else
         c->close_after_reply = true;
 }
 
 static void http1_broken(struct http_connection *conn)
 {
-    close_now(http1_of(conn));
+    http1_close(http1_of(conn));
 }
 
 static void http1_flushed(struct http_connection *conn)
@@ -545,13 +351,13 @@ static void http1_flushed(struct http_connection *conn)
     if (!c->writing)
         return;
     c->writing = false;
-    if (!send_waiting(c))
+    if (!http1_send_waiting(c))
         ; /* not yet */
     else if (c->pieces)
         http_exchange_writable(c->x);
     else
-        reply_is_out(c);
-    settle(c);
+        http1_reply_is_out(c);
+    http1_settle(c);
 }
 
 /* --- time --------------------------------------------------------------------------------------- */
@@ -587,7 +393,7 @@ static void http1_expire(struct http_connection *conn)
     struct http1 *c = http1_of(conn);
     struct err_info err = {0};
     if (c->writing || !c->x || c->send_failed) {
-        close_now(c);
+        http1_close(c);
     } else if (c->state == HTTP1_HEAD) {
         err_set(&err, ERR_REQUEST_TIMEOUT, "the request head did not arrive within %llu ms",
                 (unsigned long long)(c->server->config.limits.head_timeout_ns / NS_PER_MS));
@@ -643,9 +449,9 @@ void http1_open(struct http_connection *conn)
     c->server = conn->server;
     c->reading = true;
     c->stash = buf_make(STASH_MAX_BYTES + HTTP_INPUT_BYTES);
-    c->waiting = buf_make(WAITING_MAX_BYTES);
+    c->waiting = buf_make(HTTP1_WAITING_MAX_BYTES);
     llhttp_init(&c->parser, HTTP_REQUEST, &http1_settings);
     c->parser.data = c;
-    set_state(c, HTTP1_IDLE);
-    settle(c);
+    http1_set_state(c, HTTP1_IDLE);
+    http1_settle(c);
 }

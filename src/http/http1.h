@@ -61,6 +61,23 @@ struct http1 {
     struct buf waiting; /* pieces of the reply, while the socket is busy */
 };
 
+/* What a handler may give of a reply in pieces while the socket is busy. */
+enum { HTTP1_WAITING_MAX_BYTES = 1024 * 1024 };
+
+/* --- http1.c ------------------------------------------------------------------------------------ */
+uint64_t http1_now_ns(const struct http1 *c);
+void http1_set_state(struct http1 *c, enum http1_state state);
+/* At the end of whatever may have changed the state: reads on, keeps time, closes. */
+void http1_settle(struct http1 *c);
+/* The last byte of the reply is with the socket. */
+void http1_reply_is_out(struct http1 *c);
+void http1_close(struct http1 *c);
+
+/* --- http1_reply.c ------------------------------------------------------------------------------ */
+extern const struct http_transport http1_transport;
+/* The socket is free: sends the pieces that were kept. False: it is busy again. */
+bool http1_send_waiting(struct http1 *c);
+
 /* --- http1_head.c ------------------------------------------------------------------------------- */
 extern const llhttp_settings_t http1_settings;
 /* Makes the parser ready for a new request in c->x. */
