@@ -62,8 +62,8 @@ struct server {
 
 static const char usage[] =
     "usage: wasmwiz serve [--check] [OPTIONS]\n\n"
-    "Serves POST /execute and /execute/stream, the JSON API under /api/, the pages that begin at /, /health, "
-    "/health/live, /health/ready and /metrics.\n"
+    "Serves POST /execute and /execute/stream, the JSON API under /api/, pages for people from / on,\n"
+    "/health, /health/live, /health/ready and /metrics.\n"
     "--check looks at the settings only: prints those in effect, without secrets, or what is wrong (status "
     "78).\n\n"
     "Every setting can be given as an environment variable or in a file .env; some as a flag, too:\n\n";

@@ -26,7 +26,7 @@ def environment(extra):
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "ASAN_OPTIONS") if name in os.environ}
     given = {name: str(value) for name, value in extra.items() if value is not None}
     # all clients of a test come from one address, and the machine may be a busy one
-    unlimited = {"RATE_LIMITS": "off", "CONNECTIONS_PER_ADDRESS": "0", "COMPILE_TIMEOUT": "60"}
+    unlimited = {"RATE_LIMITS": "off", "CONNECTIONS_PER_ADDRESS": "0", "COMPILE_TIMEOUT": "20"}
     return kept | {"ENVIRONMENT": "development"} | unlimited | given
 
 
