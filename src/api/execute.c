@@ -318,6 +318,8 @@ void execution_released(struct invocation *inv)
     EVP_MD_CTX_free(ex->hash);
     buf_done(&ex->wasm);
     buf_done(&ex->field);
+    buf_done(&ex->stream.pending[0]);
+    buf_done(&ex->stream.pending[1]);
 }
 
 static const struct invoke_origin origin = {

@@ -28,11 +28,9 @@ struct execution_stream {
     bool begun;  /* the reply */
     size_t room; /* bytes of stdin that the run takes now */
     uint64_t input_bytes;
-    uint64_t untaken; /* output that the client has not taken */
-    struct {
-        char bytes[4]; /* the beginning of a character whose rest is still to come */
-        size_t len;
-    } cut[2];
+    uint64_t untaken;      /* output that the client has not taken */
+    bool busy;             /* events are with the client: those that come meanwhile wait */
+    struct buf pending[2]; /* of events: stdout and stderr as the guest wrote them */
 };
 
 /* One request; lives in the invocation's arena. */

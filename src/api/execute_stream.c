@@ -9,6 +9,9 @@ enum {
     ROOM_LEAST_BYTES =
         STDIN_WINDOW_BYTES / 2, /* of stdin: with less the body waits; the guest tells of so much */
     EARLY_MAX_BYTES = 2 * STDIN_WINDOW_BYTES, /* what may come before the run has started */
+    PENDING_MAX_BYTES =
+        OUTPUT_WINDOW_BYTES + 2 * MESSAGE_DATA_MAX, /* the end brings output beyond the window */
+    EVENTS_MAX_BYTES = 2 * 8 * PENDING_MAX_BYTES,
 };
 
 void execution_stream_prepare(struct invocation *inv)
@@ -17,6 +20,7 @@ void execution_stream_prepare(struct invocation *inv)
     struct str accept = http_field(ex->x, "accept");
     ex->stream.wanted = true;
     ex->stream.events = str_ieq(accept, STR_LIT("text/event-stream"));
+    ex->stream.pending[0] = ex->stream.pending[1] = buf_make(PENDING_MAX_BYTES);
     inv->input = buf_make(EARLY_MAX_BYTES);
     inv->holds_output = true;
     inv->spec.limits.stdout_bytes = ex->api->program->stream_bytes_max;
@@ -95,12 +99,14 @@ static void begin(struct http_exchange *x, struct invocation *inv)
     http_reply_begin(x, 200, f.all, f.count);
 }
 
+/* The client has taken all but what waits. */
 static void credit(struct invocation *inv)
 {
-    struct execution *ex = inv->origin_data;
-    if (inv->exec && ex->stream.untaken)
-        exec_run_credit_output(inv->exec, ex->stream.untaken);
-    ex->stream.untaken = 0;
+    struct execution_stream *s = &((struct execution *)inv->origin_data)->stream;
+    uint64_t waits = s->pending[0].len + s->pending[1].len;
+    if (inv->exec && s->untaken > waits)
+        exec_run_credit_output(inv->exec, s->untaken - waits);
+    s->untaken = MIN(s->untaken, waits);
 }
 
 static void put_output_event(struct buf *out, const char *name, struct str text)
@@ -124,53 +130,75 @@ static size_t cut_character(struct str s)
     return 0;
 }
 
-/* A character may be cut in two by the end of a write: its first half waits for the rest. */
-static void put_text(struct execution_stream *s, struct buf *out, int fd, struct str bytes)
+/* A character may be cut in two by the end of a write: its first half waits for the rest, unless this is the `last`. */
+static void put_pending(struct buf *pending, struct buf *out, const char *name, bool last)
 {
-    struct buf text = buf_make(sizeof s->cut[0].bytes + bytes.len);
-    buf_append(&text, s->cut[fd == 2].bytes, s->cut[fd == 2].len);
-    buf_put_str(&text, bytes);
-    size_t cut = bytes.len ? cut_character(buf_str(&text)) : 0;
-    s->cut[fd == 2].len = cut;
-    memcpy(s->cut[fd == 2].bytes, text.p + text.len - cut, cut);
-    text.len -= cut;
+    size_t cut = last ? 0 : cut_character(buf_str(pending));
+    struct str text = str_make(pending->p, pending->len - cut);
     if (text.len)
-        put_output_event(out, fd == 2 ? "stderr" : "stdout", buf_str(&text));
-    buf_done(&text);
+        put_output_event(out, name, text);
+    buf_consume(pending, text.len);
 }
 
-static bool send_events(struct execution *ex, int fd, struct str bytes)
+/* In text a byte becomes six, and an event has words of its own. So while the client is busy bytes wait as they are, and
+ * go out as one event of each stream: what is held stays within a few times the guest's window, however it writes. */
+static void put_events(struct execution_stream *s, struct buf *out, bool last)
 {
-    struct buf out = buf_make(16 * (bytes.len + 64));
-    put_text(&ex->stream, &out, fd, bytes);
-    bool taken = http_reply_data(ex->x, buf_str(&out));
+    put_pending(&s->pending[0], out, "stdout", last);
+    put_pending(&s->pending[1], out, "stderr", last);
+}
+
+static void send_events(struct execution *ex)
+{
+    struct buf out = buf_make(EVENTS_MAX_BYTES);
+    put_events(&ex->stream, &out, false);
+    ex->stream.busy = !http_reply_data(ex->x, buf_str(&out));
     buf_done(&out);
-    return taken;
+}
+
+static void output_event(struct invocation *inv, struct execution *ex, int fd, struct str bytes)
+{
+    static const struct err_info too_much = {ERR_INTERNAL,
+                                             "the sandbox gave more output than was taken from it"};
+    if (!buf_put_str(&ex->stream.pending[fd == 2], bytes)) {
+        invocation_fail(inv, &too_much);
+        return;
+    }
+    if (ex->stream.busy)
+        return;
+    send_events(ex);
+    if (!ex->stream.busy)
+        credit(inv);
 }
 
 static void output(struct invocation *inv, int fd, struct str bytes)
 {
     struct execution *ex = inv->origin_data;
-    ex->stream.untaken += bytes.len;
     bool wanted = ex->x && !inv->failure.code && (ex->stream.events || fd != 2);
+    ex->stream.untaken += bytes.len;
     if (wanted)
         begin(ex->x, inv);
-    if (!wanted || (ex->stream.events ? send_events(ex, fd, bytes) : http_reply_data(ex->x, bytes)))
+    if (wanted && ex->stream.events)
+        output_event(inv, ex, fd, bytes);
+    else if (!wanted || http_reply_data(ex->x, bytes))
         credit(inv);
 }
 
 static void on_writable(struct http_exchange *x)
 {
-    credit(http_exchange_data(x));
+    struct invocation *inv = http_exchange_data(x);
+    struct execution *ex = inv->origin_data;
+    credit(inv);
+    if (ex->stream.events)
+        send_events(ex);
 }
 
 /* --- the end ------------------------------------------------------------------------------------ */
 static void end_events(struct http_exchange *x, struct invocation *inv, struct execution *ex)
 {
-    struct buf out = buf_make(64 * 1024), receipt = buf_make(32 * 1024);
+    struct buf out = buf_make(EVENTS_MAX_BYTES), receipt = buf_make(32 * 1024);
     begin(x, inv);
-    put_text(&ex->stream, &out, 1, STR_NULL);
-    put_text(&ex->stream, &out, 2, STR_NULL);
+    put_events(&ex->stream, &out, true);
     receipt_put_json(&receipt, &inv->receipt);
     http_event_put(&out, "receipt", buf_str(&receipt));
     http_reply_data(x, buf_str(&out));

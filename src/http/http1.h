@@ -62,7 +62,7 @@ struct http1 {
 };
 
 /* What a handler may give of a reply in pieces while the socket is busy. */
-enum { HTTP1_WAITING_MAX_BYTES = 1024 * 1024 };
+enum { HTTP1_WAITING_MAX_BYTES = 3 * 1024 * 1024 };
 
 /* --- http1.c ------------------------------------------------------------------------------------ */
 uint64_t http1_now_ns(const struct http1 *c);

@@ -8,7 +8,7 @@ enum {
     OWN_FIELDS = 2,          /* :status and content-length */
     TRAILERS_MAX = 8,
     TRAILERS_MAX_BYTES = 64 * 1024,
-    PIECES_MAX_BYTES = 1024 * 1024, /* of a reply in pieces: what a handler may give before it is taken */
+    PIECES_MAX_BYTES = 3 * 1024 * 1024, /* of a reply in pieces: what a handler may give before it is taken */
 };
 
 void http2_reply_forget(struct http2_stream *s)

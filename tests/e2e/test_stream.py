@@ -236,6 +236,31 @@ def test_events(streams, guest):
         assert name == "event: receipt" and json.loads(data)["cause"] == "ok"
 
 
+@pytest.mark.parametrize("size", [1, 65536])
+def test_events_for_a_client_that_reads_late(streams, size):
+    """In text each of these bytes becomes six, and each write has an event around it."""
+    count = 6 * MIB // size if size > 1 else 600_000
+    writer = assemble(f"""(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 2)
+        (data (i32.const 0) "\\10\\00\\00\\00")
+        (func (export "_start") (local $i i32)
+          (i32.store (i32.const 4) (i32.const {size}))
+          (loop $again
+            (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $i) (i32.const {count}))))))""")
+    with stream(streams, streams.key, writer, accept="text/event-stream") as s:
+        s.write(b"x")
+        s.end_input()
+        assert s.read_head() == 200
+        time.sleep(2)  # the guest runs into its window, and waits
+        events = b"".join(s.chunks()).decode().split("\n\n")
+        seen = sum(len(json.loads(event.partition("\ndata: ")[2])) for event in events if "event: stdout" in event)
+        assert seen == count * size
+        assert '"cause":"ok"' in events[-2] and events[-1] == ""
+
+
 def test_events_of_both_streams_and_of_a_failure(streams, guest):
     files = [("wasm", ("g.wasm", guest("c_stderr"))), ("args", (None, '["to stderr"]')), ("input", (None, ""))]
     with connect(streams, streams.key) as client:
