@@ -5,7 +5,7 @@
  *
  *     bucket   GCRA (generic cell rate algorithm, ITU-T I.371): kept is one time only, when the bucket is full again
  *     day      tokens taken on this UTC day, and on the one before (for a clock that is set back)
- *     leases   runs under way. In Redis each has an end, so that those of a dead instance end by themselves
+ *     leases   runs under way. In Redis they have an end, so that those of a dead instance end by themselves
  *
  * With Redis the decision is made there, by one script and with Redis' own clock: exact over all instances, whatever
  * their clocks say. Each answer is mirrored in this process's memory. When Redis does not answer, memory decides at
@@ -80,7 +80,6 @@ struct kv_ticket {
     uint32_t day;         /* days since 1970, 0: not counted */
     uint32_t interval_us; /* a token's time, 0: no bucket */
     uint64_t taken_us;    /* on the clock that decided */
-    uint64_t lease;
 };
 
 struct kv_answer {
@@ -104,27 +103,20 @@ struct kv_call {
 };
 
 struct kv_wait {
-    struct loop *loop;
     void (*ready)(struct kv_wait *w); /* set by the caller */
     struct kv_answer answer;
     struct kv_ticket ticket;
     /* the backend's own */
-    struct kv_call call;
-    struct kv *kv;
+    struct list link;
     struct kv_request request;
-    char key[KV_KEY_MAX];
-    uint64_t epoch, lease;
-    uint32_t untold;
-    bool again;
 };
 
 /* Takes one token and, where figures.concurrency is set, a lease; or nothing, and says why not. True: `w` holds the
  * answer, ready() will not be called. False: ready() will be, on `loop`, after this call returned and at most about
  * two time-outs later; `w` and the loop must live until then (the key is copied). */
 bool kv_take(struct kv *kv, struct loop *loop, const struct kv_request *request, struct kv_wait *w);
-/* Ends the lease of the ticket; `refund` gives the token back, too, less what the bucket has
- * refilled since.
- * Empties the ticket; fine on an empty one. */
+/* Ends the lease of the ticket; `refund` gives the token back, too, less what the bucket has refilled since. On the loop
+ * that took it. Empties the ticket; fine on an empty one. */
 void kv_give(struct kv *kv, struct loop *loop, struct kv_ticket *ticket, bool refund);
 
 /* ---- messages ---- */

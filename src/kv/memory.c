@@ -15,8 +15,7 @@ struct record {
     struct list recency; /* in the shard's list while no lease is out: only those may make room */
     uint64_t hash;
     struct bucket bucket; /* on CLOCK_MONOTONIC */
-    /* beside a Redis: leases and takes that it does not know, and when it last told this record, on its clock */
-    uint32_t local;
+    /* beside a Redis: takes that it does not know, and when it last told this record, on its clock */
     uint32_t untold;
     uint64_t epoch;
     uint64_t told_us;
@@ -223,7 +222,6 @@ void memory_take(struct memory *m, const struct kv_request *request, struct kv_a
         if (request->figures.concurrency) {
             ret_ticket->leased = true;
             r->bucket.running++;
-            r->local++;
         }
     }
     bucket_tell(&r->bucket, &request->figures, t, ret);
@@ -248,8 +246,6 @@ void memory_give(struct memory *m, const struct kv_ticket *ticket, bool refund)
         if (ticket->leased) {
             WW_ASSERT(r->bucket.running);
             r->bucket.running--;
-            if (!ticket->shared)
-                r->local--;
         }
         settle(s, r);
     }
@@ -264,7 +260,6 @@ struct memory_hint memory_hint(struct memory *m, const struct kv_request *reques
     struct record *r = *slot_of(m, s, request->key, hash);
     if (r) {
         hint.running = r->bucket.running;
-        hint.local = r->local;
         hint.news = r->epoch != epoch || r->untold;
     }
     if (hint.news) {
@@ -293,7 +288,7 @@ void memory_keep_untold(struct memory *m, const struct kv_request *request, uint
 }
 
 void memory_adopt(struct memory *m, const struct kv_request *request, const struct bucket *told,
-                  uint64_t told_now_us, bool leased, uint64_t epoch)
+                  uint64_t told_now_us, uint32_t leased, uint64_t epoch)
 {
     struct bucket_times t = times_now();
     uint64_t hash;

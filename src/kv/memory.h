@@ -29,17 +29,16 @@ struct memory_hint {
     /* takes that were decided here and that no Redis has counted: of the bucket what has not refilled yet, of `day` */
     uint64_t untold_us;
     uint32_t untold;
-    /* leases out of this process, always filled, and those among them that Redis does not know */
-    uint32_t running, local;
+    uint32_t running; /* leases out of this process, always filled */
 };
 /* The untold takes are in the hand of the caller from here on. */
 struct memory_hint memory_hint(struct memory *m, const struct kv_request *request, uint64_t epoch);
 /* The caller could not tell them. */
 void memory_keep_untold(struct memory *m, const struct kv_request *request, uint32_t untold);
-/* Mirrors what Redis has answered: the record after the take (its times on Redis' clock), whether a lease was given.
+/* Mirrors what Redis has answered: the record after the takes (its times on Redis' clock), how many leases were given.
  * An answer older than the one mirrored (another loop's) changes no counts. */
 void memory_adopt(struct memory *m, const struct kv_request *request, const struct bucket *told,
-                  uint64_t told_now_us, bool leased, uint64_t epoch);
+                  uint64_t told_now_us, uint32_t leased, uint64_t epoch);
 
 struct memory_stats {
     uint64_t subjects, evicted_live;

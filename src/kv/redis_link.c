@@ -9,7 +9,6 @@ enum {
     PAUSE_MAX_MS = 5000,
     GREET_TIMEOUT_MS = 2000,
     SUSPECT_MS = 10,
-    WORDS_MAX = 24,
 };
 
 /* ---- hiredis on libuv ---- */
@@ -18,6 +17,7 @@ struct io {
     uv_poll_t poll;
     redisAsyncContext *ac; /* NULL: it is being freed */
     int events;
+    bool late_writes; /* once per turn, by on_turn_end() */
 };
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -51,9 +51,13 @@ static void del_read(void *io)
     io_watch(io, ((struct io *)io)->events & ~UV_READABLE);
 }
 
-static void add_write(void *io)
+static void add_write(void *data)
 {
-    io_watch(io, ((struct io *)io)->events | UV_WRITABLE);
+    struct io *io = data;
+    if (io->late_writes)
+        redis_link_wake(io->ac->data);
+    else
+        io_watch(io, io->events | UV_WRITABLE);
 }
 
 static void del_write(void *io)
@@ -88,6 +92,27 @@ static bool io_attach(redisAsyncContext *ac, uv_loop_t *loop)
     ac->ev.delWrite = del_write;
     ac->ev.cleanup = cleanup;
     return true;
+}
+
+/* Most writes fit into the socket's buffer: only the rest of one that does not waits for the socket. */
+static void on_turn_end(uv_idle_t *turn_end)
+{
+    struct redis_link *l = CONTAINER_OF(turn_end, struct redis_link, turn_end);
+    uv_idle_stop(turn_end);
+    if (l->turn_ends)
+        l->turn_ends(l);
+    if (l->state != LINK_UP)
+        return;
+    struct io *io = l->ac->ev.data;
+    io->late_writes = false;
+    redisAsyncHandleWrite(l->ac);
+    io->late_writes = true;
+}
+
+void redis_link_wake(struct redis_link *l)
+{
+    if (l->state != LINK_OFF)
+        uv_idle_start(&l->turn_end, on_turn_end);
 }
 
 /* ---- coming up ---- */
@@ -164,6 +189,7 @@ static void on_greeting(redisAsyncContext *ac, void *reply, void *last)
     } else if (last) {
         l->state = LINK_UP;
         l->failures = 0;
+        ((struct io *)ac->ev.data)->late_writes = true;
         uv_timer_stop(&l->timer);
         l->up(l);
     }
@@ -273,9 +299,9 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *data)
 
 bool redis_link_send(struct redis_link *l, struct kv_call *call, size_t count, const struct str words[])
 {
-    const char *start[WORDS_MAX];
-    size_t length[WORDS_MAX];
-    WW_ASSERT(count <= WORDS_MAX);
+    const char *start[REDIS_LINK_WORDS_MAX];
+    size_t length[REDIS_LINK_WORDS_MAX];
+    WW_ASSERT(count <= REDIS_LINK_WORDS_MAX);
     if (l->state != LINK_UP)
         return false;
     for (size_t i = 0; i < count; i++) {
@@ -301,7 +327,7 @@ bool redis_link_is_up(const struct redis_link *l)
 void redis_link_start(struct redis_link *l)
 {
     list_init(&l->calls);
-    int failed = uv_timer_init(&l->loop->uv, &l->timer);
+    int failed = uv_timer_init(&l->loop->uv, &l->timer) || uv_idle_init(&l->loop->uv, &l->turn_end);
     WW_ASSERT(!failed);
     resolve(l);
 }
@@ -313,6 +339,7 @@ void redis_link_stop(struct redis_link *l)
     bool resolving = l->state == LINK_RESOLVING;
     l->state = LINK_OFF;
     uv_timer_stop(&l->timer);
+    uv_close((uv_handle_t *)&l->turn_end, NULL);
     redisAsyncContext *ac = TAKE(l->ac);
     if (ac)
         redisAsyncFree(ac);

@@ -133,7 +133,7 @@ static void leases_outlast_a_failure(void **state)
     struct kv_ticket shared[2], local;
     kv_take_now(&f->kv, &q, &shared[0]);
     kv_take_now(&f->kv, &q, &shared[1]);
-    assert_true(shared[0].shared && shared[0].lease != shared[1].lease);
+    assert_true(shared[0].shared && shared[1].shared);
     redis_kill(&f->server);
     kv_fixture_until(&f->kv, true);
     assert_int_equal(kv_take_now(&f->kv, &q, &local).running, 3);
@@ -206,6 +206,82 @@ static void silence_is_a_failure(void **state)
     /* Of what was asked into the silence, no lease stays behind. */
     q.look = true;
     assert_int_equal(kv_take_now(&f->kv, &q, NULL).running, 0);
+}
+
+/* Commands that clients have sent, but for those that ask. */
+static uint64_t commands_of(struct redis_server *s)
+{
+    redisContext *c = redis_talk(s);
+    redisReply *reply = redisCommand(c, "INFO stats");
+    const char *count = strstr(reply->str, "total_commands_processed:");
+    assert_non_null(count);
+    uint64_t commands = strtoull(strchr(count, ':') + 1, NULL, 10);
+    freeReplyObject(reply);
+    redisFree(c);
+    return commands;
+}
+
+static void a_burst_is_few_commands(void **state)
+{
+    NEED(f, state);
+    enum { COUNT = 300, MAY = 200, FEW = 60 /* each script's own calls among them */ };
+    struct kv_request q = REQUEST("key", .per_minute = MAY, .per_day = 1000, .concurrency = COUNT);
+    struct kv_request other = REQUEST("key", .per_minute = MAY, .per_day = 100), look = q;
+    struct kv_asked *asked = xcalloc(COUNT, sizeof *asked), after, looked;
+    q.lease_ns = 60 * NS_PER_S;
+    look.look = true;
+    uint64_t before = commands_of(&f->server);
+    for (size_t i = 0; i < COUNT; i++)
+        kv_ask(&f->kv, &q, &asked[i]);
+    kv_ask(&f->kv, &other, &after);
+    kv_ask(&f->kv, &look, &looked);
+    kv_await(&f->kv, &looked);
+    assert_true(after.answered);
+    /* In the order in which they came, each with what was left for it. */
+    for (size_t i = 0; i < COUNT; i++) {
+        const struct kv_answer *a = &asked[i].wait.answer;
+        assert_true(asked[i].answered && !a->local);
+        assert_int_equal(a->refusal, i < MAY ? KV_ALLOWED : KV_NO_MINUTE);
+        assert_int_equal(a->day_left, 1000 - MIN(i + 1, (size_t)MAY));
+        assert_int_equal(a->running, MIN(i + 1, (size_t)MAY));
+        assert_int_equal(asked[i].wait.ticket.leased, i < MAY);
+    }
+    assert_int_equal(after.wait.answer.refusal, KV_NO_DAY);
+    assert_int_equal(looked.wait.answer.running, MAY);
+    assert_in_range(commands_of(&f->server) - before, 1, FEW);
+    before = commands_of(&f->server);
+    for (size_t i = 0; i < MAY; i++)
+        kv_give(f->kv.kv, &f->kv.loop, &asked[i].wait.ticket, false);
+    assert_int_equal(kv_take_now(&f->kv, &look, NULL).running, 0);
+    assert_int_equal(kv_take_now(&f->other, &look, NULL).running, 0);
+    assert_in_range(commands_of(&f->server) - before, 1, FEW);
+    free(asked);
+}
+
+/* Redis starts anew and empty: what is held is told without being asked. */
+static void leases_are_told_to_an_empty_redis(void **state)
+{
+    NEED(f, state);
+    struct kv_request q = REQUEST("key", .concurrency = 5);
+    struct kv_ticket tickets[3];
+    q.lease_ns = 60 * NS_PER_S;
+    for (size_t i = 0; i < LENGTH_OF(tickets); i++)
+        assert_int_equal(kv_take_now(&f->kv, &q, &tickets[i]).running, i + 1);
+    redis_do(&f->server, "FLUSHALL");
+    drop_connections(&f->server);
+    kv_fixture_until(&f->kv, true);
+    kv_give(f->kv.kv, &f->kv.loop, &tickets[0], false);
+    kv_fixture_until(&f->kv, false);
+    struct kv_request look = q, aside = REQUEST("other", .per_minute = 10);
+    look.look = true;
+    kv_take_now(&f->kv, &aside, NULL); /* comes behind it */
+    kv_fixture_until(&f->other, true);
+    kv_fixture_until(&f->other, false);
+    assert_int_equal(kv_take_now(&f->other, &look, NULL).running, 2);
+    kv_give(f->kv.kv, &f->kv.loop, &tickets[1], false);
+    kv_give(f->kv.kv, &f->kv.loop, &tickets[2], false);
+    kv_take_now(&f->kv, &aside, NULL);
+    assert_int_equal(kv_take_now(&f->other, &look, NULL).running, 0);
 }
 
 static void forgotten_scripts_are_sent_again(void **state)
@@ -337,10 +413,10 @@ static void die_with(pid_t parent)
         _exit(1);
 }
 
-/* Answers the greeting and both scripts, then each take with `reply`; a process each connection. */
+/* Answers the greeting and the scripts, then each take with `reply`; a process each connection. */
 static void serve_nonsense(int listener, const char *greeting, const char *reply)
 {
-    enum { BEFORE_TAKES = 4 };
+    enum { BEFORE_TAKES = 5 };
     pid_t parent = getpid();
     signal(SIGCHLD, SIG_IGN);
     for (;;) {
@@ -374,6 +450,7 @@ static void nonsense_is_a_failure(void **state)
         {"+OK\r\n", "*7\r\n:4\r\n:5\r\n:5\r\n:5\r\n:5\r\n:5\r\n:1\r\n"},
         {"+OK\r\n", "*7\r\n:0\r\n:5\r\n:5\r\n:4294967296\r\n:5\r\n:5\r\n:1\r\n"},
         {"+OK\r\n", "*7\r\n:0\r\n:5\r\n$1\r\n5\r\n:5\r\n:5\r\n:5\r\n:1\r\n"},
+        {"+OK\r\n", "*7\r\n:0\r\n:5\r\n:5\r\n:5\r\n:5\r\n:5\r\n:1\r\n"}, /* refused for no reason */
         {"+OK\r\n", "*6\r\n:0\r\n:5\r\n:5\r\n:5\r\n:5\r\n:5\r\n"},
         {"+OK\r\n", "*-1\r\n"},
         {"+OK\r\n", "$-1\r\n"},
@@ -429,6 +506,8 @@ int main(void)
         WITH_SERVER(leases_outlast_a_failure),
         WITH_SERVER(a_lease_given_back_meanwhile_is_not_lost),
         WITH_SERVER(silence_is_a_failure),
+        WITH_SERVER(a_burst_is_few_commands),
+        WITH_SERVER(leases_are_told_to_an_empty_redis),
         WITH_SERVER(forgotten_scripts_are_sent_again),
         WITH_SERVER(an_error_is_a_failure),
         WITH_SERVER(a_wrong_password_is_told),
