@@ -64,11 +64,14 @@ typedef enum err store_row_fn(void *ctx, const struct store_value *row, struct e
 
 struct store_call {
     enum store_statement statement;
-    const struct store_value *values; /* `count` a row, row after row */
+    const struct store_value *values; /* NULL where there are many rows */
     size_t count;
-    size_t rows;        /* how often the statement is to run; 0 = once, with values as they are */
+    /* Many rows, which are made as they are needed: fills `count` values with those of row `i`. What they lend lasts
+     * until the next row is made. */
+    size_t rows;
+    void (*make_row)(void *ctx, size_t i, struct store_value *values);
     store_row_fn *each; /* NULL: what comes back is not looked at */
-    void *ctx;
+    void *ctx;          /* of both */
     /* Results. */
     uint64_t changed;       /* rows inserted, updated, deleted */
     bool *row_changed;      /* NULL, or room for `rows` (SQLite only): whether each had an effect */
@@ -95,7 +98,7 @@ struct store_ops {
     const char *name;
     const char *begin; /* of a transaction that will write */
     bool embedded;     /* the schema follows the program by itself */
-    bool wants_arrays; /* calls with many rows are one statement with arrays */
+    bool copies;       /* calls with many rows are one statement: with arrays, or COPY */
     const char *number, *bytes, *id, *serial, *strict,
         *clustered;               /* what {number} etc. of the migrations mean */
     const char *migrations_table; /* makes schema_migrations where it is missing */
@@ -173,6 +176,9 @@ store_transact(struct store *s, enum err (*body)(void *ctx, struct store_conn *c
                void *ctx, struct err_info *reterr);
 MUST_CHECK enum err store_conn_run(struct store_conn *conn, struct store_call *call, struct err_info *reterr);
 const struct store_ops *store_ops_of(const struct store *s);
+/* Row `i` of a call with many, checked as the values of others are. */
+MUST_CHECK enum err store_call_row(const struct store_call *call, size_t i, struct store_value *values,
+                                   struct err_info *reterr);
 
 /* A statement that deletes up to $2 rows that are older than $1. */
 MUST_CHECK enum err store_prune(struct store *s, enum store_statement statement, uint64_t before_ns,

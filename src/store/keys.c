@@ -196,25 +196,34 @@ enum err store_key_delete(struct store *s, const char *id, struct err_info *rete
     return store_run_on(s, &call, "key with this id", reterr);
 }
 
+struct touches {
+    const struct store_key_use *uses;
+    size_t count;
+};
+
+static void make_touch(void *ctx, size_t i, struct store_value *v)
+{
+    const struct store_key_use *use = &((const struct touches *)ctx)->uses[i];
+    v[0] = store_cstr("id", use->id);
+    v[1] = store_number("time_ns", use->time_ns);
+}
+
 static enum err touch(void *ctx, struct store_conn *conn, struct err_info *reterr)
 {
-    return store_conn_run(conn, ctx, reterr);
+    struct touches *t = ctx;
+    struct store_call call = {
+        .statement = SQL_KEY_TOUCH, .count = 2, .rows = t->count, .make_row = make_touch, .ctx = t};
+    return store_conn_run(conn, &call, reterr);
 }
 
 enum err store_key_touch(struct store *s, const struct store_key_use *uses, size_t count,
                          struct err_info *reterr)
 {
-    CLEANUP(freep)
-    struct store_value *values = xcalloc(MIN(count, (size_t)STORE_BATCH_MAX) + 1, 2 * sizeof *values);
     enum err e = OK;
     for (size_t done = 0, rows; !e && done < count; done += rows) {
         rows = MIN(count - done, (size_t)STORE_BATCH_MAX);
-        for (size_t i = 0; i < rows; i++) {
-            values[2 * i] = store_cstr("id", uses[done + i].id);
-            values[2 * i + 1] = store_number("time_ns", uses[done + i].time_ns);
-        }
-        struct store_call call = {.statement = SQL_KEY_TOUCH, .values = values, .count = 2, .rows = rows};
-        e = store_transact(s, touch, &call, reterr);
+        struct touches t = {.uses = uses + done, .count = rows};
+        e = store_transact(s, touch, &t, reterr);
     }
     return e;
 }

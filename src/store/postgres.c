@@ -28,7 +28,7 @@ enum {
 enum {
     PING_AFTER_S = 30,    /* an idle connection is asked for a sign of life before it is lent */
     GRACE_MS = 1000,      /* the server's own time-out comes first, and leaves the connection whole */
-    ARRAY_MAX = 64 << 20, /* bytes of one column of a batch */
+    BATCH_MAX = 64 << 20, /* bytes of a batch, or of one column of it */
 };
 #define ADVISORY_LOCK "7629121" /* any number, the same in all instances */
 
@@ -338,49 +338,72 @@ static void put_u32(struct buf *b, uint32_t n)
     buf_append(b, &n, sizeof n);
 }
 
-/* A column of the rows as an array, as array_send() of the server writes it: dimensions, flags, type of the
- * elements, length and lower bound of the one dimension; then each element with its length before it, -1 =
- * NULL. */
-static void put_array(struct buf *b, const struct store_call *call, size_t column)
+/* As the server's *_send() functions write a value: its length, -1 = NULL, and its bytes. */
+static void put_value(struct buf *b, const struct store_value *v)
 {
-    const struct store_value *first = &call->values[column];
-    *b = buf_make(ARRAY_MAX);
-    put_u32(b, 1);
-    put_u32(b, 1);
-    put_u32(b, type_of(first, false));
-    put_u32(b, (uint32_t)call->rows);
-    put_u32(b, 1);
-    for (size_t i = 0; i < call->rows; i++) {
-        const struct store_value *v = &call->values[i * call->count + column];
-        if (v->is_null) {
-            put_u32(b, UINT32_MAX);
-        } else if (v->kind == STORE_NUMBER) {
-            uint64_t number = htobe64(v->number);
-            put_u32(b, sizeof number);
-            buf_append(b, &number, sizeof number);
-        } else {
-            put_u32(b, (uint32_t)v->bytes.len);
-            buf_append(b, v->bytes.p, v->bytes.len);
-        }
+    if (v->is_null) {
+        put_u32(b, UINT32_MAX);
+    } else if (v->kind == STORE_NUMBER) {
+        uint64_t number = htobe64(v->number);
+        put_u32(b, sizeof number);
+        buf_append(b, &number, sizeof number);
+    } else {
+        put_u32(b, (uint32_t)v->bytes.len);
+        buf_append(b, v->bytes.p, v->bytes.len);
     }
 }
 
-MUST_CHECK static enum err fill(struct parameters *p, const struct store_call *call, struct err_info *reterr)
+/* The beginning of an array of one dimension, as array_send() of the server writes it: dimensions, flags, type of the
+ * elements, length and lower bound. */
+static void put_array(struct buf *b, Oid type, size_t rows)
 {
-    *p = (struct parameters){.count = (int)call->count};
+    *b = buf_make(BATCH_MAX);
+    put_u32(b, 1);
+    put_u32(b, 1);
+    put_u32(b, type);
+    put_u32(b, (uint32_t)rows);
+    put_u32(b, 1);
+}
+
+MUST_CHECK static enum err too_large(struct err_info *reterr)
+{
+    return err_set(reterr, ERR_FIELD_INVALID, "a batch of rows has more than %d bytes", BATCH_MAX);
+}
+
+/* Each column of the rows becomes an array. */
+MUST_CHECK static enum err fill_arrays(struct parameters *p, const struct store_call *call,
+                                       struct err_info *reterr)
+{
+    bool overflow = false;
+    for (size_t i = 0; i < call->rows; i++) {
+        struct store_value row[STORE_COLUMNS_MAX];
+        enum err e = store_call_row(call, i, row, reterr);
+        if (e)
+            return e;
+        for (size_t column = 0; column < call->count; column++) {
+            if (i == 0) {
+                put_array(&p->arrays[column], type_of(&row[column], false), call->rows);
+                p->types[column] = type_of(&row[column], true);
+            }
+            put_value(&p->arrays[column], &row[column]);
+        }
+    }
+    for (size_t column = 0; column < call->count; column++) {
+        p->values[column] = p->arrays[column].p;
+        p->lengths[column] = (int)p->arrays[column].len;
+        p->formats[column] = 1;
+        overflow |= p->arrays[column].overflow;
+    }
+    return overflow ? too_large(reterr) : OK;
+}
+
+static void fill(struct parameters *p, const struct store_call *call)
+{
     for (size_t i = 0; i < call->count; i++) {
         const struct store_value *v = &call->values[i];
-        p->types[i] = type_of(v, call->rows != 0);
+        p->types[i] = type_of(v, false);
         p->formats[i] = 1;
-        if (call->rows) {
-            struct buf *b = &p->arrays[i];
-            put_array(b, call, i);
-            p->values[i] = b->p;
-            p->lengths[i] = (int)b->len;
-            if (b->overflow)
-                return err_set(reterr, ERR_FIELD_INVALID, "a batch has more than %d bytes of %s", ARRAY_MAX,
-                               v->field);
-        } else if (v->is_null) {
+        if (v->is_null) {
             p->values[i] = NULL;
         } else if (v->kind == STORE_NUMBER) {
             p->numbers[i] = htobe64(v->number);
@@ -391,7 +414,6 @@ MUST_CHECK static enum err fill(struct parameters *p, const struct store_call *c
             p->lengths[i] = (int)v->bytes.len;
         }
     }
-    return OK;
 }
 
 /* A value of a kind that no column of ours has becomes bytes, which no reader takes for a number or a
@@ -416,7 +438,7 @@ static struct store_value value_at(const PGresult *r, int row, int column)
     return v;
 }
 
-/* --- calls --- */
+/* --- statements and rows --- */
 
 MUST_CHECK static enum err prepare(struct connection *c, enum store_statement which,
                                    const struct parameters *p, const char *name, struct err_info *reterr)
@@ -450,36 +472,111 @@ MUST_CHECK static enum err give_rows(const PGresult *r, struct store_call *call,
     return OK;
 }
 
+/* --- copying --- */
+
+static bool is_copy(const char *sql)
+{
+    return strncmp(sql, "COPY ", 5) == 0;
+}
+
+/* The rows in COPY's binary format (PostgreSQL's manual, COPY, "Binary Format"). */
+MUST_CHECK static enum err put_rows(struct buf *b, const struct store_call *call, struct err_info *reterr)
+{
+    static const char head[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0"; /* the signature, no flags, no more of a head */
+    buf_append(b, head, sizeof head);
+    for (size_t i = 0; i < call->rows; i++) {
+        struct store_value row[STORE_COLUMNS_MAX];
+        enum err e = store_call_row(call, i, row, reterr);
+        if (e)
+            return e;
+        uint16_t columns = htons((uint16_t)call->count);
+        buf_append(b, &columns, sizeof columns);
+        for (size_t column = 0; column < call->count; column++)
+            put_value(b, &row[column]);
+    }
+    buf_append(b, "\377\377", 2);
+    return b->overflow ? too_large(reterr) : OK;
+}
+
+/* Begins the copy and gives the bytes; whatever the server says to that comes with the result. */
+MUST_CHECK static enum err send_rows(struct connection *c, const char *sql, struct str bytes,
+                                     struct err_info *reterr)
+{
+    uint64_t deadline = clock_now_ns() + c->statement_ns;
+    bool sent = PQsendQuery(c->pg, sql);
+    enum err e = sent ? flush(c, deadline, reterr) : OK;
+    while (sent && !e && PQisBusy(c->pg)) {
+        if (!wait_for(c->pg, POLLIN, deadline))
+            e = too_slow(c, "using the database", reterr);
+        else if (!PQconsumeInput(c->pg))
+            break;
+    }
+    if (e)
+        return e;
+    CLEANUP(result_freep) PGresult *begun = sent ? PQgetResult(c->pg) : NULL;
+    if (PQresultStatus(begun) != PGRES_COPY_IN) {
+        c->conn.broken = true; /* what else it has to say is not waited for */
+        return down("using the database", PQerrorMessage(c->pg), reterr);
+    }
+    /* libpq keeps what the socket does not take; there is always room for it. */
+    if (PQputCopyData(c->pg, bytes.p, (int)bytes.len) != 1 || PQputCopyEnd(c->pg, NULL) != 1) {
+        c->conn.broken = true;
+        return down("using the database", PQerrorMessage(c->pg), reterr);
+    }
+    return OK;
+}
+
+MUST_CHECK static enum err send_copy(struct connection *c, const struct store_call *call,
+                                     struct err_info *reterr)
+{
+    struct buf bytes CLEANUP(buf_done) = buf_make(BATCH_MAX);
+    enum err e = put_rows(&bytes, call, reterr);
+    return e ? e : send_rows(c, store_statement_sql(call->statement, true), buf_str(&bytes), reterr);
+}
+
+/* --- calls --- */
+
+MUST_CHECK static enum err send_call(struct connection *c, const struct store_call *call,
+                                     struct err_info *reterr)
+{
+    CLEANUP(parameters_done) struct parameters p = {.count = (int)call->count};
+    char name[16];
+    snprintf(name, sizeof name, "s%d", (int)call->statement);
+    enum err e = OK;
+    if (call->rows)
+        e = fill_arrays(&p, call, reterr);
+    else
+        fill(&p, call);
+    if (!e)
+        e = prepare(c, call->statement, &p, name, reterr);
+    if (!e && !PQsendQueryPrepared(c->pg, name, p.count, p.values, p.lengths, p.formats, 1)) {
+        c->conn.broken = true;
+        e = down("using the database", PQerrorMessage(c->pg), reterr);
+    }
+    return e;
+}
+
 static enum err postgres_run(struct store_conn *conn, struct store_call *call, struct err_info *reterr)
 {
     struct connection *c = of(conn);
-    CLEANUP(parameters_done) struct parameters p;
     CLEANUP(result_freep) PGresult *r = NULL;
-    char name[16];
-    snprintf(name, sizeof name, "s%d", (int)call->statement);
-    enum err e = fill(&p, call, reterr);
+    bool copies = is_copy(store_statement_sql(call->statement, true));
+    enum err e = copies ? send_copy(c, call, reterr) : send_call(c, call, reterr);
     if (!e)
-        e = prepare(c, call->statement, &p, name, reterr);
-    if (e)
-        return e;
-    if (!PQsendQueryPrepared(c->pg, name, p.count, p.values, p.lengths, p.formats, 1)) {
-        conn->broken = true;
-        return down("using the database", PQerrorMessage(c->pg), reterr);
-    }
-    e = receive(c, &r, reterr);
+        e = receive(c, &r, reterr);
     if (!e)
         e = check_result(c, r, call, reterr);
     if (e)
         return e;
     uint64_t changed = 0;
-    call->changed = str_to_u64(str_of(PQcmdTuples((PGresult *)r)), INT64_MAX, &changed) ? changed : 0;
+    call->changed = str_to_u64(str_of(PQcmdTuples(r)), INT64_MAX, &changed) ? changed : 0;
     return give_rows(r, call, reterr);
 }
 
 const struct store_ops store_postgres_ops = {
     .name = "postgresql",
     .begin = "BEGIN",
-    .wants_arrays = true,
+    .copies = true,
     .number = "BIGINT",
     .bytes = "BYTEA",
     .id = "TEXT COLLATE \"C\"",

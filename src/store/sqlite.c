@@ -222,8 +222,11 @@ static enum err sqlite_run(struct store_conn *conn, struct store_call *call, str
     bool writes = !sqlite3_stmt_readonly(q);
     for (size_t i = 0; i < MAX(call->rows, (size_t)1); i++) {
         int step;
+        struct store_value made[STORE_COLUMNS_MAX];
+        if (call->rows && (e = store_call_row(call, i, made, reterr)))
+            return e;
         sqlite3_reset(q);
-        bind_values(st, call->values + i * call->count, call->count);
+        bind_values(st, call->rows ? made : call->values, call->count);
         while ((step = sqlite3_step(q)) == SQLITE_ROW) {
             struct store_value row[STORE_COLUMNS_MAX];
             read_row(q, row);

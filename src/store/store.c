@@ -233,12 +233,11 @@ void store_clean_text(char *text)
             *p = '?', len = 1;
 }
 
-MUST_CHECK static enum err check_values(const struct store_call *call, struct err_info *reterr)
+MUST_CHECK static enum err check_values(const struct store_value *values, size_t count,
+                                        struct err_info *reterr)
 {
-    size_t count = call->count * MAX(call->rows, (size_t)1);
-    WW_ASSERT(call->count <= STORE_COLUMNS_MAX && call->rows <= STORE_BATCH_MAX);
     for (size_t i = 0; i < count; i++) {
-        const struct store_value *v = &call->values[i];
+        const struct store_value *v = &values[i];
         if (v->kind == STORE_NUMBER && v->number > INT64_MAX)
             return err_set(reterr, ERR_FIELD_INVALID,
                            "%s is %llu, which can't be stored: the limit is 2^63 - 1 (a time: the year 2262)",
@@ -249,9 +248,17 @@ MUST_CHECK static enum err check_values(const struct store_call *call, struct er
     return OK;
 }
 
+enum err store_call_row(const struct store_call *call, size_t i, struct store_value *values,
+                        struct err_info *reterr)
+{
+    call->make_row(call->ctx, i, values);
+    return check_values(values, call->count, reterr);
+}
+
 enum err store_conn_run(struct store_conn *conn, struct store_call *call, struct err_info *reterr)
 {
-    enum err e = check_values(call, reterr);
+    WW_ASSERT(call->count <= STORE_COLUMNS_MAX && call->rows <= STORE_BATCH_MAX);
+    enum err e = call->rows ? OK : check_values(call->values, call->count, reterr);
     if (e)
         return e;
     conn->clashed = false;

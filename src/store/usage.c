@@ -34,25 +34,16 @@ struct sum {
 struct batch {
     const struct store_usage *rows;
     size_t count;
-    struct store_value *values;
-    const struct store_usage **order; /* room for `count` */
-    bool *is_new;                     /* the same */
-    char (*mended)[STORE_ERROR_BYTES];
-    size_t mended_count;
+    bool *is_new;     /* room for `count` */
+    struct sum *sums; /* the same */
+    size_t sum_count;
     uint64_t added;
+    bool came_again; /* some are there already */
+    char mended[STORE_ERROR_BYTES];
 };
 
-static enum err take_added(void *ctx, const struct store_value *row, struct err_info *reterr)
+static int compare(const struct store_usage *a, const struct store_usage *b)
 {
-    struct store_reader r = {row, false};
-    *(uint64_t *)ctx = store_read_number(&r);
-    return store_read_end(&r, "a count of rows", reterr);
-}
-
-static int compare(const void *left, const void *right)
-{
-    const struct store_usage *a = *(const struct store_usage *const *)left;
-    const struct store_usage *b = *(const struct store_usage *const *)right;
     uint64_t day_a = a->time_ns / NS_PER_DAY, day_b = b->time_ns / NS_PER_DAY;
     int order = strcmp(a->key_id, b->key_id);
     if (!order)
@@ -62,8 +53,64 @@ static int compare(const void *left, const void *right)
     return order ? order : strcmp(a->user_id, b->user_id);
 }
 
-static void put_sum(struct store_value *v, const struct sum *s)
+static int compare_sums(const void *left, const void *right)
 {
+    const struct sum *a = left, *b = right;
+    return compare(a->first, b->first);
+}
+
+static void add_sum(struct sum *to, const struct sum *s)
+{
+    to->runs += s->runs;
+    to->duration_us += s->duration_us;
+    to->cpu_us += s->cpu_us;
+    to->memory_peak_bytes = MAX(to->memory_peak_bytes, s->memory_peak_bytes);
+    to->wasm_bytes += s->wasm_bytes;
+    to->input_bytes += s->input_bytes;
+    to->output_bytes += s->output_bytes;
+}
+
+/* To the last of the sums if it is one of the same, else behind it. */
+static void append_sum(struct batch *b, const struct sum *s)
+{
+    if (b->sum_count && compare(b->sums[b->sum_count - 1].first, s->first) == 0)
+        add_sum(&b->sums[b->sum_count - 1], s);
+    else
+        b->sums[b->sum_count++] = *s;
+}
+
+/* The rows that are new, added up and in order. */
+static void add_up(struct batch *b)
+{
+    b->sum_count = 0;
+    b->added = 0;
+    for (size_t i = 0; i < b->count; i++) {
+        const struct store_usage *u = &b->rows[i];
+        const struct sum one = {.first = u,
+                                .runs = 1,
+                                .duration_us = u->duration_us,
+                                .cpu_us = u->cpu_us,
+                                .memory_peak_bytes = u->memory_peak_bytes,
+                                .wasm_bytes = u->wasm_bytes,
+                                .input_bytes = u->input_bytes,
+                                .output_bytes = u->output_bytes};
+        if (!b->is_new[i])
+            continue;
+        append_sum(b, &one);
+        b->added++;
+    }
+    size_t parts = b->sum_count;
+    qsort(b->sums, parts, sizeof *b->sums, compare_sums);
+    b->sum_count = 0;
+    for (size_t i = 0; i < parts; i++) {
+        struct sum part = b->sums[i];
+        append_sum(b, &part);
+    }
+}
+
+static void make_sum(void *ctx, size_t i, struct store_value *v)
+{
+    const struct sum *s = &((const struct batch *)ctx)->sums[i];
     *v++ = store_cstr("key_id", s->first->key_id);
     *v++ = store_number("day", s->first->time_ns / NS_PER_DAY);
     *v++ = store_cstr("cause", cause_name(s->first->cause));
@@ -77,77 +124,57 @@ static void put_sum(struct store_value *v, const struct sum *s)
     *v++ = store_number("output_bytes", s->output_bytes);
 }
 
-static void sum_add(struct sum *s, const struct store_usage *u)
-{
-    s->runs++;
-    s->duration_us += u->duration_us;
-    s->cpu_us += u->cpu_us;
-    s->memory_peak_bytes = MAX(s->memory_peak_bytes, u->memory_peak_bytes);
-    s->wasm_bytes += u->wasm_bytes;
-    s->input_bytes += u->input_bytes;
-    s->output_bytes += u->output_bytes;
-}
-
-/* Where the database doesn't do it itself: adds up the rows that were new. `values` has room: a sum has fewer
- * columns than a row, and there are no more sums than rows. */
-MUST_CHECK static enum err add_days(struct batch *b, struct store_conn *conn, struct err_info *reterr)
-{
-    size_t news = 0, sums = 0;
-    for (size_t i = 0; i < b->count; i++)
-        if (b->is_new[i])
-            b->order[news++] = &b->rows[i];
-    b->added = news;
-    if (!news)
-        return OK;
-    qsort(b->order, news, sizeof *b->order, compare);
-    for (size_t i = 0, next; i < news; i = next, sums++) {
-        struct sum s = {.first = b->order[i]};
-        for (next = i; next < news && compare(&b->order[i], &b->order[next]) == 0; next++)
-            sum_add(&s, b->order[next]);
-        put_sum(b->values + sums * SUM_VALUES, &s);
-    }
-    struct store_call call = {
-        .statement = SQL_DAILY_ADD, .values = b->values, .count = SUM_VALUES, .rows = sums};
-    return store_conn_run(conn, &call, reterr);
-}
-
 /* An error that is not UTF-8 is mended in memory of the batch; the others are used as they are. */
-static const char *mend(struct batch *b, const char *error)
+static void make_row(void *ctx, size_t i, struct store_value *v)
 {
-    if (store_text_is_clean(str_of(error)))
-        return error;
-    if (!b->mended)
-        b->mended = xcalloc(b->count, sizeof *b->mended);
-    char *text = b->mended[b->mended_count++];
-    snprintf(text, sizeof *b->mended, "%s", error);
-    store_clean_text(text);
-    return text;
+    struct batch *b = ctx;
+    const char *error = b->rows[i].error;
+    if (!store_text_is_clean(str_of(error))) {
+        snprintf(b->mended, sizeof b->mended, "%s", error);
+        store_clean_text(b->mended);
+        error = b->mended;
+    }
+    put_row(v, &b->rows[i], error);
 }
 
-static struct store_call rows_call(struct batch *b)
+static struct store_call rows_call(struct batch *b, enum store_statement statement)
 {
-    b->mended_count = 0;
-    for (size_t i = 0; i < b->count; i++)
-        put_row(b->values + i * ROW_VALUES, &b->rows[i], mend(b, b->rows[i].error));
     return (struct store_call){
-        .statement = SQL_USAGE_ADD, .values = b->values, .count = ROW_VALUES, .rows = b->count};
+        .statement = statement, .count = ROW_VALUES, .rows = b->count, .make_row = make_row, .ctx = b};
 }
 
 static enum err add_batch(void *ctx, struct store_conn *conn, struct err_info *reterr)
 {
     struct batch *b = ctx;
-    struct store_call call = rows_call(b);
-    call.row_changed = b->is_new;
-    enum err e = store_conn_run(conn, &call, reterr);
-    return e ? e : add_days(b, conn, reterr);
+    struct store_call rows = rows_call(b, SQL_USAGE_ADD);
+    for (size_t i = 0; i < b->count; i++)
+        b->is_new[i] = true;
+    rows.row_changed = b->is_new;
+    enum err e = store_conn_run(conn, &rows, reterr);
+    b->came_again = e && rows.fault == STORE_FAULT_UNIQUE;
+    if (e)
+        return e;
+    add_up(b);
+    struct store_call sums = {.statement = SQL_DAILY_ADD,
+                              .count = SUM_VALUES,
+                              .rows = b->sum_count,
+                              .make_row = make_sum,
+                              .ctx = b};
+    return b->sum_count ? store_conn_run(conn, &sums, reterr) : OK;
+}
+
+static enum err take_added(void *ctx, const struct store_value *row, struct err_info *reterr)
+{
+    struct store_reader r = {row, false};
+    ((struct batch *)ctx)->added = store_read_number(&r);
+    return store_read_end(&r, "a count of rows", reterr);
 }
 
 /* One statement, which is a transaction by itself. */
-MUST_CHECK static enum err add_array(struct store *s, struct batch *b, struct err_info *reterr)
+MUST_CHECK static enum err add_again(struct store *s, struct batch *b, struct err_info *reterr)
 {
-    struct store_call call = rows_call(b);
+    struct store_call call = rows_call(b, SQL_USAGE_ADD_AGAIN);
     call.each = take_added;
-    call.ctx = &b->added;
     return store_run(s, STORE_WRITE, &call, reterr);
 }
 
@@ -155,20 +182,18 @@ enum err store_usage_add(struct store *s, const struct store_usage *rows, size_t
                          struct err_info *reterr)
 {
     size_t most = MIN(count, (size_t)STORE_BATCH_MAX) + 1;
-    CLEANUP(freep) struct store_value *values = xcalloc(most, ROW_VALUES * sizeof *values);
-    CLEANUP(freep) const struct store_usage **order = xcalloc(most, sizeof *order);
+    CLEANUP(freep) struct sum *sums = xcalloc(most, sizeof *sums);
     CLEANUP(freep) bool *is_new = xcalloc(most, sizeof *is_new);
     uint64_t added = 0;
     enum err e = OK;
     for (size_t done = 0; !e && done < count;) {
         struct batch b = {.rows = rows + done,
                           .count = MIN(count - done, (size_t)STORE_BATCH_MAX),
-                          .values = values,
-                          .order = order,
+                          .sums = sums,
                           .is_new = is_new};
-        e = store_ops_of(s)->wants_arrays ? add_array(s, &b, reterr)
-                                          : store_transact(s, add_batch, &b, reterr);
-        free(b.mended);
+        e = store_transact(s, add_batch, &b, reterr);
+        if (e && b.came_again && store_ops_of(s)->copies)
+            e = add_again(s, &b, reterr);
         added += b.added;
         done += b.count;
     }
