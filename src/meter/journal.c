@@ -33,7 +33,9 @@ struct journal {
     uint64_t bytes_max;
     uint32_t lane_count;
     struct lane *lanes;
-    pthread_mutex_t mutex;  /* of the chains; never on a loop */
+    pthread_mutex_t mutex; /* of the chains and the next one; never on a loop */
+    struct segment *empty; /* drained, to be used again: at most one for each lane */
+    uint32_t empty_count;
     struct segment *orphan; /* the file of a dead process that is being drained */
     uint32_t orphan_taken;  /* slots of it that the last read covers */
     bool look_again;        /* there may be another one */
@@ -91,14 +93,35 @@ static bool may_grow(struct journal *j)
     return fits;
 }
 
-static enum err make_spare(struct journal *j, struct lane *l, struct err_info *reterr)
+static struct segment *take_empty(struct journal *j)
 {
-    struct segment *s;
-    enum err e = segment_new(j->folder_fd, j->segment_bytes, &s, reterr);
+    pthread_mutex_lock(&j->mutex);
+    struct segment *s = j->empty;
+    if (s) {
+        j->empty = s->next;
+        j->empty_count--;
+        segment_reuse(s);
+    }
+    pthread_mutex_unlock(&j->mutex);
+    return s;
+}
+
+/* OK without a segment: there is no room for one. */
+static enum err get_segment(struct journal *j, struct segment **ret_segment, struct err_info *reterr)
+{
+    *ret_segment = take_empty(j);
+    if (*ret_segment || !may_grow(j))
+        return OK;
+    enum err e = segment_new(j->folder_fd, j->segment_bytes, ret_segment, reterr);
     if (e)
         return e;
-    atomic_fetch_add(&j->own_bytes, s->bytes);
+    atomic_fetch_add(&j->own_bytes, (*ret_segment)->bytes);
     atomic_store(&j->folder_changed, true);
+    return OK;
+}
+
+static void append(struct journal *j, struct lane *l, struct segment *s)
+{
     pthread_mutex_lock(&j->mutex);
     if (l->last)
         l->last->next = s;
@@ -107,19 +130,20 @@ static enum err make_spare(struct journal *j, struct lane *l, struct err_info *r
     l->last = s;
     pthread_mutex_unlock(&j->mutex);
     atomic_store_explicit(&l->spare, s, memory_order_release);
-    return OK;
 }
 
 enum err journal_tend(struct journal *j, struct err_info *reterr)
 {
-    enum err e = OK;
-    for (uint32_t i = 0; !e && i < j->lane_count; i++)
-        if (!atomic_load(&j->lanes[i].spare)) {
-            if (!may_grow(j))
-                break;
-            e = make_spare(j, &j->lanes[i], reterr);
-        }
-    return e;
+    for (uint32_t i = 0; i < j->lane_count; i++) {
+        struct segment *s;
+        if (atomic_load(&j->lanes[i].spare))
+            continue;
+        enum err e = get_segment(j, &s, reterr);
+        if (e || !s)
+            return e;
+        append(j, &j->lanes[i], s);
+    }
+    return OK;
 }
 
 /* The mutex keeps draining from freeing a segment meanwhile; loops do not want it. */
@@ -208,6 +232,19 @@ static void read_orphans(struct journal *j, struct store_usage *rows, size_t max
     }
 }
 
+/* One that is drained. */
+static void put_away(struct journal *j, struct segment *s)
+{
+    if (j->empty_count < j->lane_count) {
+        s->next = j->empty;
+        j->empty = s;
+        j->empty_count++;
+    } else {
+        atomic_fetch_sub(&j->own_bytes, s->bytes);
+        segment_free(s, true);
+    }
+}
+
 /* The chain's first segment, without those that are drained to their end. */
 static struct segment *first_of(struct journal *j, struct lane *l)
 {
@@ -217,8 +254,7 @@ static struct segment *first_of(struct journal *j, struct lane *l)
         l->first = s->next;
         if (!l->first)
             l->last = NULL;
-        atomic_fetch_sub(&j->own_bytes, s->bytes);
-        segment_free(s, true);
+        put_away(j, s);
     }
     struct segment *first = l->first;
     pthread_mutex_unlock(&j->mutex);
@@ -285,15 +321,21 @@ enum err journal_open(const struct journal_config *config, struct journal **ret_
     return OK;
 }
 
+static void free_chain(struct segment *s)
+{
+    for (struct segment *next; s; s = next) {
+        next = s->next;
+        segment_free(s, segment_drained(s) == segment_published(s));
+    }
+}
+
 void journal_close(struct journal *j)
 {
     if (!j)
         return;
     for (uint32_t i = 0; i < j->lane_count; i++)
-        for (struct segment *s = j->lanes[i].first, *next; s; s = next) {
-            next = s->next;
-            segment_free(s, segment_drained(s) == segment_published(s));
-        }
+        free_chain(j->lanes[i].first);
+    free_chain(j->empty);
     if (j->orphan)
         segment_free(j->orphan, false);
     pthread_mutex_destroy(&j->mutex);

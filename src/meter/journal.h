@@ -6,7 +6,7 @@
  * a spare; the pool's side makes the spares, up to `bytes_max` for all files of the folder, other processes' among them.
  *
  * The pool's side has two jobs that may go on at once: tending (spares, writing to the disk) and draining (reading runs,
- * taking over the files of processes that died, removing what is drained). Each is done by one thread at a time. */
+ * taking over the files of processes that died, putting away what is drained). Each is done by one thread at a time. */
 #ifndef WW_METER_JOURNAL_H
 #define WW_METER_JOURNAL_H
 

@@ -11,7 +11,7 @@
 #include "base/log.h"
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     HEAD_BYTES = 4096,
     RUN_ID_BYTES = 32,
     ID_BYTES = 16,
@@ -30,14 +30,15 @@ struct segment_head {
     uint64_t id; /* random */
     uint32_t capacity;
     uint32_t zero;
-    uint64_t checksum;          /* of what is above */
-    char apart[88];             /* a cache line for each of the two writers */
-    _Atomic uint32_t published; /* by the loop */
-    char apart_too[60];
+    uint64_t checksum;           /* of what is above */
+    char apart[88];              /* a cache line for each of the two writers */
+    _Atomic uint32_t published;  /* by the loop */
+    _Atomic uint32_t generation; /* how often it was used again */
+    char apart_too[56];
     _Atomic uint32_t drained; /* by the pool */
 };
 
-/* Texts are padded with NULs. The cause is a word, so that another version's numbers do not matter. */
+/* Texts are padded with NULs; what is behind the error's end is of no use. The cause is a word, so that another version's numbers do not matter. */
 struct slot {
     uint64_t checksum; /* of what is below, without the end of `error` that is not used */
     uint64_t time_ns;
@@ -88,7 +89,7 @@ static uint64_t sum_of_slot(const struct segment *s, uint32_t slot)
 {
     const struct slot *r = slot_at(s, slot);
     size_t words = (MIN(r->error_len, (uint32_t)ERROR_BYTES) + sizeof(uint64_t) - 1) / sizeof(uint64_t);
-    return checksum(s->id ^ (uint64_t)slot << 32, &r->time_ns,
+    return checksum(s->id ^ ((uint64_t)slot << 32 | s->generation), &r->time_ns,
                     offsetof(struct slot, error) - offsetof(struct slot, time_ns) + words * sizeof(uint64_t));
 }
 
@@ -158,6 +159,17 @@ enum err segment_new(int folder_fd, size_t bytes, struct segment **ret_segment, 
     return e;
 }
 
+void segment_reuse(struct segment *s)
+{
+    WW_ASSERT(s->mapped && segment_drained(s) == s->capacity);
+    /* In this order: whoever finds it half way finds nothing to read. */
+    atomic_store_explicit(&s->head->generation, ++s->generation, memory_order_release);
+    atomic_store_explicit(&s->head->published, 0, memory_order_release);
+    atomic_store_explicit(&s->head->drained, 0, memory_order_release);
+    s->synced = 0;
+    s->next = NULL;
+}
+
 void segment_sweep(int folder_fd, const char *name)
 {
     if (!str_ends_with(str_of(name), STR_LIT(".new")))
@@ -200,6 +212,7 @@ static bool check_head(struct segment *s)
         h->slot_bytes != sizeof(struct slot) || h->checksum != sum_of_head(h))
         return false;
     s->id = h->id;
+    s->generation = atomic_load_explicit(&h->generation, memory_order_relaxed);
     s->capacity = h->capacity;
     return s->capacity <= (s->bytes - HEAD_BYTES) / sizeof(struct slot);
 }
@@ -295,10 +308,11 @@ enum err segment_adopt(int folder_fd, const char *name, struct segment **ret_seg
 }
 
 /* --- writing ------------------------------------------------------------------------------------ */
-/* The slot is zeroes, so the end of a shorter text is, too. */
-static void put_text(char *to, size_t size, const char *text)
+static void put_text(char *to, size_t size, struct str text)
 {
-    memcpy(to, text, strnlen(text, size));
+    size_t len = MIN(text.len, size);
+    memcpy(to, text.p, len);
+    memset(to + len, 0, size - len);
 }
 
 void segment_put(struct segment *s, uint32_t slot, const struct usage_run *run)
@@ -314,13 +328,13 @@ void segment_put(struct segment *s, uint32_t slot, const struct usage_run *run)
     r->output_bytes = run->output_bytes;
     r->status = (uint32_t)run->status;
     r->error_len = (uint32_t)MIN(run->error.len, (size_t)ERROR_BYTES);
-    put_text(r->id, sizeof r->id, run->id);
-    put_text(r->key_id, sizeof r->key_id, run->key_id);
-    put_text(r->user_id, sizeof r->user_id, run->user_id);
+    put_text(r->id, sizeof r->id, str_of(run->id));
+    put_text(r->key_id, sizeof r->key_id, str_of(run->key_id));
+    put_text(r->user_id, sizeof r->user_id, str_of(run->user_id));
     memcpy(r->module_sha, run->module_sha, sizeof r->module_sha);
-    put_text(r->cause, sizeof r->cause, cause_name(run->cause));
+    put_text(r->cause, sizeof r->cause, str_of(cause_name(run->cause)));
     if (r->error_len)
-        memcpy(r->error, run->error.p, r->error_len);
+        put_text(r->error, sizeof r->error, run->error);
     r->checksum = sum_of_slot(s, slot);
     atomic_store_explicit(&s->head->published, slot + 1, memory_order_release);
 }
@@ -380,10 +394,9 @@ enum segment_slot segment_get(const struct segment *s, uint32_t slot, struct sto
 {
     const struct slot *r = slot_at(s, slot);
     WW_ASSERT(slot < s->capacity);
-    if (r->checksum == 0 && r->time_ns == 0)
-        return slot < segment_published(s) ? SEGMENT_TORN : SEGMENT_EMPTY;
+    /* Behind what was published is what an earlier generation left, or nothing. */
     if (r->error_len > ERROR_BYTES || r->checksum != sum_of_slot(s, slot))
-        return SEGMENT_TORN;
+        return slot < segment_published(s) ? SEGMENT_TORN : SEGMENT_EMPTY;
     bool good = number_fits(r->time_ns) && number_fits(r->duration_us) && number_fits(r->cpu_us) &&
                 number_fits(r->memory_peak_bytes) && number_fits(r->wasm_bytes) &&
                 number_fits(r->input_bytes) && number_fits(r->output_bytes) && r->status < 1000 && r->id[0];

@@ -4,11 +4,12 @@
  * The file is mapped shared, so what was written is in the kernel's page cache and survives the death of the process;
  * segment_sync() makes it survive the loss of power. Its blocks are allocated when it is made, so that a full disk is an
  * error there and not a signal later. The owner holds a lock on it (flock) for as long as it lives: a file that can be
- * locked is an orphan.
+ * locked is an orphan. A file that is drained to its end is used again, which costs less than another one: its pages are
+ * there.
  *
  * An orphan's bytes are hostile: read into memory (a mapped file that somebody cuts would end the process), the head
- * checked, each record by its checksum, which is made under the file's id and the slot's number, so that no record counts
- * in another place; then each field. */
+ * checked, each record by its checksum, which is made under the file's id and generation and the slot's
+ * number, so that no record counts in another place or a second time; then each field. */
 #ifndef WW_METER_SEGMENT_H
 #define WW_METER_SEGMENT_H
 
@@ -43,6 +44,7 @@ struct segment {
     struct segment_head *head;
     size_t bytes;
     uint64_t id;
+    uint32_t generation;
     uint32_t capacity; /* slots */
     bool mapped;       /* ours; false: an orphan, read into memory */
     uint32_t synced;   /* slots that segment_sync() has seen */
@@ -56,6 +58,8 @@ MUST_CHECK enum err segment_new(int folder_fd, size_t bytes, struct segment **re
  * *.bad and told in the log. ERR_DISK_FAULT: it could not be read. */
 MUST_CHECK enum err segment_adopt(int folder_fd, const char *name, struct segment **ret_segment,
                                   struct err_info *reterr);
+/* Empties one of our own that is drained to its end, for its next use. */
+void segment_reuse(struct segment *s);
 /* The names that segment_adopt() takes. */
 bool segment_has_name(const char *name);
 /* Removes the file if it is one that was never finished, and whose maker is gone. */

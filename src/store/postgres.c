@@ -482,7 +482,8 @@ static bool is_copy(const char *sql)
 /* The rows in COPY's binary format (PostgreSQL's manual, COPY, "Binary Format"). */
 MUST_CHECK static enum err put_rows(struct buf *b, const struct store_call *call, struct err_info *reterr)
 {
-    static const char head[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0"; /* the signature, no flags, no more of a head */
+    static const char head[] =
+        "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0"; /* the signature, no flags, no more of a head */
     buf_append(b, head, sizeof head);
     for (size_t i = 0; i < call->rows; i++) {
         struct store_value row[STORE_COLUMNS_MAX];

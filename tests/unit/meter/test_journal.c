@@ -172,8 +172,8 @@ static void test_segments_follow_each_other(void **state)
             drained += (unsigned)drain(journal, drained);
     }
     assert_int_equal(drained, put_so_far);
-    assert_int_equal(files(".journal"), 2); /* the current one and a spare */
-    assert_int_equal(journal_stats(journal).bytes, 2 * 4 * MIB);
+    assert_int_equal(files(".journal"), 3); /* the current one, a spare, and one to be used again */
+    assert_int_equal(journal_stats(journal).bytes, 3 * 4 * MIB);
 }
 
 static void test_full_and_room_again(void **state)
@@ -306,6 +306,44 @@ static void test_others_count_in_the_bound(void **state)
     journal_release(journal, 0);
 }
 
+/* What an earlier use left in the file is not read a second time. */
+static void test_a_file_used_again(void **state)
+{
+    (void)state;
+    enum { EARLIER = 40000, LATER = 25 };
+    int ready[2];
+    char byte;
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        struct journal *j = open_journal(64 * MIB, 1);
+        for (unsigned i = 0; i < EARLIER + LATER; i++) {
+            put(j, 0, i, i % 2 ? "an error whose end must not show" : i % 3 ? "another" : "");
+            if (i % 4000 == 0 && journal_tend(j, &err))
+                _exit(1);
+            while (i % 4000 == 3999 && journal_read(j, false, rows, 2000))
+                journal_drained(j);
+        }
+        if (files(".journal") <= 3 && write(ready[1], "R", 1) == 1)
+            pause();
+        _exit(1);
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    kill_process(pid);
+    journal = open_journal(64 * MIB, 1);
+    assert_int_equal(journal_read(journal, true, rows, 2000), LATER);
+    for (unsigned i = 0; i < LATER; i++)
+        assert_string_equal(rows[i].error, (EARLIER + i) % 2   ? "an error whose end must not show"
+                                           : (EARLIER + i) % 3 ? "another"
+                                                               : "");
+    journal_drained(journal);
+    assert_int_equal(drain(journal, 0), 0);
+    assert_int_equal(journal_stats(journal).torn, 0);
+}
+
 /* --- damage ------------------------------------------------------------------------------------- */
 /* A file with ten runs, as a dead process left it. */
 static void make_orphan(char *path, size_t size)
@@ -356,9 +394,10 @@ static void test_a_record_counts_in_its_place_only(void **state)
     int fd = open(path, O_RDWR);
     assert_int_equal(pread(fd, slot, sizeof slot, 4096), sizeof slot);
     close(fd);
+    damage(path, 4096 + 5 * 440, slot, sizeof slot);
     damage(path, 4096 + 20 * 440, slot, sizeof slot);
     journal = open_journal(64 * MIB, 1);
-    assert_int_equal(drain(journal, 0), 10);
+    assert_int_equal(journal_read(journal, true, rows, 100), 9);
     assert_int_equal(journal_stats(journal).torn, 1);
 }
 
@@ -471,6 +510,7 @@ int main(void)
         TEST(test_found_at_the_start),
         TEST(test_drained_half_way),
         TEST(test_others_count_in_the_bound),
+        TEST(test_a_file_used_again),
         TEST(test_a_torn_record_is_left_out),
         TEST(test_a_record_counts_in_its_place_only),
         TEST(test_runs_behind_the_count_are_found),
