@@ -168,28 +168,30 @@ enum err limit_refusal(const struct limit_state *state, struct err_info *info)
                    state->figure, limit_what_name(state->refused_by), state->retry_after_s);
 }
 
+static void put_field(struct limit_field *field, const char *name, uint32_t value)
+{
+    char digits[sizeof field->value];
+    size_t at = sizeof digits;
+    digits[--at] = 0;
+    do
+        digits[--at] = (char)('0' + value % 10);
+    while (value /= 10);
+    field->name = name;
+    memcpy(field->value, digits + at, sizeof digits - at);
+}
+
 size_t limit_fields(const struct limit_state *state, struct limit_field ret[static LIMIT_FIELDS_MAX])
 {
     size_t count = 0;
-    const struct {
-        const char *name;
-        bool is_told;
-        uint32_t value;
-    } fields[LIMIT_FIELDS_MAX] = {
-        {"RateLimit-Limit", state->limit, state->limit},
-        {"RateLimit-Remaining", state->limit, state->remaining},
-        {"RateLimit-Reset", state->limit, state->reset_s},
-        {"X-RateLimit-Limit", state->limit, state->limit},
-        {"X-RateLimit-Remaining", state->limit, state->remaining},
-        {"X-RateLimit-Reset", state->limit, state->reset_s},
-        {"Retry-After", state->refused_by, state->retry_after_s},
-    };
-    for (size_t i = 0; i < LENGTH_OF(fields); i++) {
-        if (!fields[i].is_told)
-            continue;
-        ret[count].name = fields[i].name;
-        snprintf(ret[count].value, sizeof ret[count].value, "%u", fields[i].value);
-        count++;
+    if (state->limit) {
+        put_field(&ret[count++], "RateLimit-Limit", state->limit);
+        put_field(&ret[count++], "RateLimit-Remaining", state->remaining);
+        put_field(&ret[count++], "RateLimit-Reset", state->reset_s);
+        put_field(&ret[count++], "X-RateLimit-Limit", state->limit);
+        put_field(&ret[count++], "X-RateLimit-Remaining", state->remaining);
+        put_field(&ret[count++], "X-RateLimit-Reset", state->reset_s);
     }
+    if (state->refused_by)
+        put_field(&ret[count++], "Retry-After", state->retry_after_s);
     return count;
 }

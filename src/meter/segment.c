@@ -364,15 +364,18 @@ void segment_set_drained(struct segment *s, uint32_t slots)
         LOG_WARN("how far the usage journal is drained could not be noted", LOG_CSTR("file", s->name));
 }
 
+/* Hexadecimal digits. */
 static bool get_text(char *to, const char *from, size_t size)
 {
     size_t len = strnlen(from, size);
-    for (size_t i = 0; i < len; i++)
-        if (!((from[i] >= '0' && from[i] <= '9') || (from[i] >= 'a' && from[i] <= 'f')))
-            return false;
+    unsigned others = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)from[i];
+        others |= ((unsigned)c - '0' > 9) & ((unsigned)c - 'a' > 5);
+    }
     memcpy(to, from, len);
     to[len] = 0;
-    return true;
+    return !others;
 }
 
 static bool get_cause(enum cause *ret, const char *from)

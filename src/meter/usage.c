@@ -7,8 +7,8 @@
 
 enum {
     TICK_MS = 200,
-    BATCH_RUNS = 2000,    /* a transaction's */
-    EARLY_RUNS = 1000,    /* of one loop: the writer is woken before its tick */
+    BATCH_RUNS = 4000,    /* a transaction's */
+    EARLY_RUNS = 2000,    /* of one loop: the writer is woken before its tick */
     TOUCH_BATCH = 500,    /* keys */
     TEND_TICKS = 5,       /* a second */
     ADOPT_TICKS = 30 * 5, /* half a minute */
@@ -102,7 +102,7 @@ static enum err write_batch(struct usage *u)
     journal_drained(u->journal);
     for (size_t i = 0; i < u->row_count; i++)
         key_uses_note(u->keys, u->rows[i].key_id, u->rows[i].time_ns);
-    atomic_store(&u->more_waits, u->row_count >= BATCH_RUNS / 4);
+    atomic_store(&u->more_waits, u->row_count >= BATCH_RUNS / 2);
     u->row_count = 0;
     return OK;
 }

@@ -1,5 +1,5 @@
 /* Usage: a row of the database for each run, off the way of the request. A run is put into the journal (journal.h) on its
- * loop, before the caller hears of it; every 200 ms, or when 1000 have come, a thread of libuv's pool gives what waits to
+ * loop, before the caller hears of it; every 200 ms, or when 2000 have come, a thread of libuv's pool gives what waits to
  * the database, which takes a row once however often it comes. While the database is silent runs wait in the journal; when
  * that is full, usage_reserve() says no and executions are refused.
  *

@@ -19,7 +19,7 @@ enum store_statement {
     SQL_COUNT
 };
 
-enum { STORE_COLUMNS_MAX = 24, STORE_BATCH_MAX = 2000 };
+enum { STORE_COLUMNS_MAX = 24, STORE_BATCH_MAX = 4000 };
 
 /* A value that goes in, with the field's name for errors; or one of a row that came out. */
 struct store_value {

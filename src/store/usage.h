@@ -27,7 +27,7 @@ struct store_usage {
     uint64_t output_bytes;
 };
 
-/* Adds rows, in transactions of at most 2000; on an error those before may be in: give all of them again.
+/* Adds rows, in transactions of at most 4000; on an error those before may be in: give all of them again.
  * *ret_added (may be NULL) counts those that were new. */
 MUST_CHECK enum err store_usage_add(struct store *s, const struct store_usage *rows, size_t count,
                                     uint64_t *ret_added, struct err_info *reterr);
