@@ -53,8 +53,18 @@ class Postgres(Server):
         run([*self._as, f"{self._programs}/initdb", "-D", data, "-A", "trust", "-U", "bench", "-E", "UTF8",
              "--locale=C"])  # fmt: skip
         self._spawn([*self._as, f"{self._programs}/postgres", "-D", data, "-h", "127.0.0.1", "-p", self.port,
-                     "-k", self.folder], environment(), self.folder / "stdout")  # fmt: skip
+                     "-k", self.folder, "-c", "min_wal_size=1GB"], environment(), self.folder / "stdout")  # fmt: skip
         self._wait(lambda: self._ready() == 0)
+        self._age()
+
+    def _age(self):
+        """A server that has run for a while has its memory, and writes its log into files that it had before; a new one
+        has yet to make them, which costs as much as what is written."""
+        self.sql(
+            "CREATE TABLE aging (text TEXT);"
+            "INSERT INTO aging SELECT repeat('x', 1000) FROM generate_series(1, 600000);"
+            "DROP TABLE aging; CHECKPOINT"
+        )
 
     def _ready(self):
         command = [f"{self._programs}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]

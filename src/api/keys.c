@@ -162,7 +162,7 @@ enum err api_key_change(struct api_call *call, struct err_info *reterr)
     e = store_key_change(call->program->store, key.id, &change, reterr);
     if (e)
         return e;
-    auth_refresh(call->program->auth);
+    auth_changed(call->program->auth);
     api_call_event(call, LOG_LEVEL_INFO, "key.change", key.id, key.name);
     put_key(&call->out, &key);
     buf_puts(&call->out, "}\n");
@@ -177,7 +177,7 @@ enum err api_account_revoke_key(struct api_call *call, const char *id, struct er
         e = store_key_revoke(call->program->store, str_of(key.id), clock_wall_ns(), reterr);
     if (e)
         return e;
-    auth_refresh(call->program->auth);
+    auth_changed(call->program->auth);
     if (!key.revoked_ns)
         api_call_event(call, LOG_LEVEL_INFO, "key.revoke", key.id, key.name);
     return OK;

@@ -61,7 +61,7 @@ enum err api_tier_put(struct api_call *call, struct err_info *reterr)
         e = store_tier_put(call->program->store, &tier, reterr);
     if (e)
         return e;
-    auth_refresh(call->program->auth);
+    auth_changed(call->program->auth);
     snprintf(detail, sizeof detail, "%llu a minute, %llu a day, %llu at once",
              (unsigned long long)tier.per_minute, (unsigned long long)tier.per_day,
              (unsigned long long)tier.concurrency);
@@ -79,7 +79,7 @@ enum err api_tier_delete(struct api_call *call, struct err_info *reterr)
         e = store_tier_delete(call->program->store, name, reterr);
     if (e)
         return e;
-    auth_refresh(call->program->auth);
+    auth_changed(call->program->auth);
     api_call_event(call, LOG_LEVEL_INFO, "tier.delete", name, "");
     call->status = 204;
     return OK;

@@ -324,6 +324,19 @@ void auth_refresh(struct auth *a)
         LOG_WARN("keys forgotten: the store is silent", LOG_CSTR("reason", err_text(&info)));
 }
 
+void auth_changed(struct auth *a)
+{
+    auth_refresh(a);
+    if (a->tell)
+        a->tell(a->tell_ctx);
+}
+
+void auth_on_change(struct auth *a, void (*tell)(void *ctx), void *ctx)
+{
+    a->tell = tell;
+    a->tell_ctx = ctx;
+}
+
 void auth_refresh_issuer(struct auth *a)
 {
     struct err_info info = {0};

@@ -38,8 +38,12 @@ enum auth_answer auth_cached(struct auth *a, struct str token, struct auth_princ
 MUST_CHECK enum err auth_find(struct auth *a, struct str token, struct auth_principal **ret_who,
                               struct err_info *reterr);
 /* Forgets what is remembered if the store has changed since the last time, here or in another process, or has been
- * silent for 30 seconds; blocks: for libuv's pool, twice a second, and after revoking a key. */
+ * silent for 30 seconds; blocks: for libuv's pool (auth/watch.h). */
 void auth_refresh(struct auth *a);
+/* After a change to keys, users or tiers that was made here: the same at once, and tells the others. Blocks. */
+void auth_changed(struct auth *a);
+/* Who tells them, on the thread that made the change. Before other threads know the auth, or after them; NULL: nobody. */
+void auth_on_change(struct auth *a, void (*tell)(void *ctx), void *ctx);
 /* Reads the keys of the issuer again, and forgets what is remembered if they have changed; the log tells of both, and of
  * a failure. Blocks: for libuv's pool. */
 void auth_refresh_issuer(struct auth *a);

@@ -11,9 +11,11 @@
 struct auth {
     struct store *store;
     struct auth_issuer *issuer;                    /* of JWTs; NULL: they are not taken */
-    uint64_t session_idle_ns, session_lifetime_ns; /* set before the loops run */
-    pthread_mutex_t lock;                          /* guards all that follows */
-    EVP_MAC_CTX *hmac;                             /* ready with the salt, started anew for each token */
+    uint64_t session_idle_ns, session_lifetime_ns; /* set before the loops run, as the next */
+    void (*tell)(void *ctx);                       /* after a change; NULL: nobody is told */
+    void *tell_ctx;
+    pthread_mutex_t lock; /* guards all that follows */
+    EVP_MAC_CTX *hmac;    /* ready with the salt, started anew for each token */
     struct auth_cache *known;
     struct auth_cache *refused;
     uint64_t generation; /* counts how often the caches were forgotten */

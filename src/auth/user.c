@@ -289,7 +289,7 @@ enum err auth_user_change(struct auth *a, const char *user_id, const struct auth
         e = store_user_change(a->store, user_id, &row, clock_wall_ns(), reterr);
     if (!e && (change->password.p || (change->active && !*change->active)))
         e = store_session_delete_of_user(a->store, user_id, NULL, reterr);
-    auth_refresh(a);
+    auth_changed(a);
     if (!e)
         tell_change(a, user_id, change, actor);
     return e;
@@ -299,7 +299,7 @@ enum err auth_user_delete(struct auth *a, const char *user_id, const struct auth
                           struct err_info *reterr)
 {
     enum err e = store_user_delete_keep_admin(a->store, user_id, reterr);
-    auth_refresh(a);
+    auth_changed(a);
     if (!e)
         tell(a, LOG_LEVEL_WARN, "user.delete", actor, user_id, "with its keys and sessions");
     return e;

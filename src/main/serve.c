@@ -5,6 +5,7 @@
 #include "api/api.h"
 #include "auth/key.h"
 #include "auth/session.h"
+#include "auth/watch.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/log_file.h"
@@ -52,9 +53,7 @@ struct server {
     char cache_dir[4200], temp_dir[4200], usage_dir[4200];
     uv_signal_t terminate, interrupt, upgrade;
     int listeners[LOOPS_MAX]; /* the loops' sockets, for a successor; theirs to close */
-    uv_timer_t refresh;
-    uv_work_t refresh_work;
-    bool refreshing;
+    struct auth_watch *auth_watch;
     atomic_uint loops_drained;
     struct loop_post all_drained;
     uint64_t drain_deadline_ns;
@@ -84,7 +83,7 @@ static void close_loop(struct loop_post *post)
         uv_close((uv_handle_t *)&s->terminate, NULL);
         uv_close((uv_handle_t *)&s->interrupt, NULL);
         uv_close((uv_handle_t *)&s->upgrade, NULL);
-        uv_close((uv_handle_t *)&s->refresh, NULL);
+        auth_watch_stop(s->auth_watch);
         tracer_stop(s->program.tracer);
         retention_stop(&s->retention);
         modules_stop(s->program.modules);
@@ -169,25 +168,6 @@ static void on_upgrade(uv_signal_t *handle, int number)
     if (!atomic_load(&s->program.draining) && upgrade_start(handle->loop, s->listeners, s->loop_count,
                                                             s->front.redirect_fd, after_upgrade, s, &err))
         LOG_ERROR("not upgraded", LOG_CSTR("reason", err_text(&err)));
-}
-
-/* --- keys that another process changed ---------------------------------------------------------- */
-static void work_refresh(uv_work_t *work)
-{
-    auth_refresh(CONTAINER_OF(work, struct server, refresh_work)->auth);
-}
-
-static void after_refresh(uv_work_t *work, int status)
-{
-    (void)status;
-    CONTAINER_OF(work, struct server, refresh_work)->refreshing = false;
-}
-
-static void on_refresh(uv_timer_t *timer)
-{
-    struct server *s = CONTAINER_OF(timer, struct server, refresh);
-    if (!s->refreshing)
-        s->refreshing = uv_queue_work(timer->loop, &s->refresh_work, work_refresh, after_refresh) == 0;
 }
 
 /* --- starting ----------------------------------------------------------------------------------- */
@@ -417,8 +397,7 @@ static void start_watching(struct server *s)
                                                .usage_ns = s->settings.usage_retention,
                                                .audit_ns = s->settings.audit_retention,
                                                .interval_ns = s->settings.retention_interval});
-    uv_timer_init(uv, &s->refresh);
-    uv_timer_start(&s->refresh, on_refresh, REFRESH_MS, REFRESH_MS);
+    s->auth_watch = auth_watch_start(s->auth, s->kv, &s->loops[0]->loop, REFRESH_MS);
     jwt_start(&s->jwt, uv, &s->settings);
 }
 
@@ -486,6 +465,7 @@ static void finish(struct server *s)
     tracer_free(s->program.tracer);
     limit_free(s->limit);
     kv_free(s->kv);
+    auth_watch_free(s->auth_watch);
     webhooks_free(s->program.webhooks);
     auth_free(s->auth);
     jwt_done(&s->jwt);
