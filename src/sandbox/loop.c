@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "sandbox/run.h"
+#include "sandbox/deadlines.h"
 
 enum {
     TICK_NS = 1000 * 1000,
@@ -35,8 +35,7 @@ struct sandbox_loop {
     struct list parked; /* wait for stdin or a credit; looked at when a message comes */
     struct list unsent; /* have something to send and the ring was full */
     struct list queued; /* wait for a slot of the pool */
-    struct run **heap;  /* by deadline */
-    uint32_t heap_count, heap_capacity;
+    struct deadlines deadlines;
     uint64_t old_slice_ns; /* when the last slice of an old one ended */
     uint32_t runs, slots_used, memories_used, tables_used;
     uint64_t pool_now;
@@ -85,63 +84,6 @@ static void count_active(struct sandbox_loop *l, uint32_t runnable)
         pthread_cond_signal(&l->tick_wanted);
         pthread_mutex_unlock(&l->tick_mutex);
     }
-}
-
-/* --- deadlines: a binary heap ------------------------------------------------------------------- */
-static void heap_put(struct sandbox_loop *l, uint32_t at, struct run *r)
-{
-    l->heap[at] = r;
-    r->heap_index = at;
-}
-
-static void heap_up(struct sandbox_loop *l, uint32_t at)
-{
-    struct run *r = l->heap[at];
-    for (uint32_t parent; at > 0; at = parent) {
-        parent = (at - 1) / 2;
-        if (l->heap[parent]->limits.deadline_ns <= r->limits.deadline_ns)
-            break;
-        heap_put(l, at, l->heap[parent]);
-    }
-    heap_put(l, at, r);
-}
-
-static void heap_down(struct sandbox_loop *l, uint32_t at)
-{
-    struct run *r = l->heap[at];
-    for (uint32_t child; (child = 2 * at + 1) < l->heap_count; at = child) {
-        if (child + 1 < l->heap_count &&
-            l->heap[child + 1]->limits.deadline_ns < l->heap[child]->limits.deadline_ns)
-            child++;
-        if (r->limits.deadline_ns <= l->heap[child]->limits.deadline_ns)
-            break;
-        heap_put(l, at, l->heap[child]);
-    }
-    heap_put(l, at, r);
-}
-
-static void heap_add(struct sandbox_loop *l, struct run *r)
-{
-    if (l->heap_count == l->heap_capacity) {
-        l->heap_capacity = l->heap_capacity ? 2 * l->heap_capacity : 64;
-        l->heap = xrealloc(l->heap, l->heap_capacity * sizeof *l->heap);
-    }
-    heap_put(l, l->heap_count++, r);
-    heap_up(l, r->heap_index);
-}
-
-static void heap_remove(struct sandbox_loop *l, struct run *r)
-{
-    uint32_t at = r->heap_index;
-    if (at == UINT32_MAX)
-        return;
-    r->heap_index = UINT32_MAX;
-    struct run *last = l->heap[--l->heap_count];
-    if (last == r)
-        return;
-    heap_put(l, at, last);
-    heap_up(l, at);
-    heap_down(l, last->heap_index);
 }
 
 /* --- sending ------------------------------------------------------------------------------------ */
@@ -226,7 +168,7 @@ static void finish(struct sandbox_loop *l, struct run *r)
     struct channel *c = &l->channels[r->channel];
     c->runs[(uint32_t)r->id] = NULL;
     list_remove(&r->link);
-    heap_remove(l, r);
+    deadlines_remove(&l->deadlines, r);
     l->runs--;
     run_free(r);
 }
@@ -269,7 +211,7 @@ static bool admit(struct sandbox_loop *l, struct run *r)
     r->started_ns = clock_now_ns();
     if (r->limits.deadline_ns == 0)
         r->limits.deadline_ns = r->started_ns + r->limits.timeout_ns;
-    heap_add(l, r);
+    deadlines_add(&l->deadlines, r);
     return true;
 }
 
@@ -291,7 +233,7 @@ static void place(struct sandbox_loop *l, struct run *r, enum run_progress progr
     switch (progress) {
     case RUN_ENDED:
         release_slot(l, r);
-        heap_remove(l, r);
+        deadlines_remove(&l->deadlines, r);
         settle(l, r);
         if (!list_is_empty(&l->queued))
             admit_queued(l);
@@ -411,7 +353,7 @@ static bool on_run(struct sandbox_loop *l, uint32_t channel, const struct messag
     module->last_used = ++l->uses;
     struct run *r = run_new(l->engine, module, m, data, &l->pool_now, l->config.pool_max_bytes);
     r->channel = channel;
-    r->heap_index = UINT32_MAX;
+    r->deadline_index = DEADLINES_NOT_IN;
     c->runs[slot] = r;
     l->runs++;
     if (list_is_empty(&l->queued) && admit(l, r))
@@ -491,9 +433,8 @@ static bool receive(struct sandbox_loop *l)
 /* --- the turn ----------------------------------------------------------------------------------- */
 static void expire(struct sandbox_loop *l, uint64_t now)
 {
-    while (l->heap_count && l->heap[0]->limits.deadline_ns <= now) {
-        struct run *r = l->heap[0];
-        heap_remove(l, r);
+    for (struct run *r; (r = deadlines_first(&l->deadlines)) && r->limits.deadline_ns <= now;) {
+        deadlines_remove(&l->deadlines, r);
         r->expired = true;
         list_remove(&r->link);
         list_push_front(&l->fresh, &r->link);
@@ -543,7 +484,8 @@ enum sandbox_turn sandbox_loop_turn(struct sandbox_loop *l, uint64_t *ret_wake_n
     bool runnable = !list_is_empty(&l->fresh) || !list_is_empty(&l->old);
     if (!runnable)
         atomic_store_explicit(&l->active, 0, memory_order_relaxed);
-    *ret_wake_ns = l->heap_count ? l->heap[0]->limits.deadline_ns : UINT64_MAX;
+    const struct run *first = deadlines_first(&l->deadlines);
+    *ret_wake_ns = first ? first->limits.deadline_ns : UINT64_MAX;
     if (!list_is_empty(&l->unsent))
         *ret_wake_ns = MIN(*ret_wake_ns, clock_now_ns() + TICK_NS);
     return runnable || sandbox_loop_has_messages(l) ? SANDBOX_BUSY : SANDBOX_IDLE;
@@ -619,6 +561,6 @@ void sandbox_loop_free(struct sandbox_loop *l)
     pthread_cond_destroy(&l->tick_wanted);
     pthread_mutex_destroy(&l->tick_mutex);
     free(l->channels);
-    free(l->heap);
+    deadlines_done(&l->deadlines);
     free(l);
 }

@@ -57,7 +57,7 @@ struct run {
     struct list link; /* the loop's */
     uint64_t id;
     uint32_t channel;
-    uint32_t heap_index; /* the loop's */
+    uint32_t deadline_index; /* in the loop's deadlines */
     struct guest_module *module;
     struct engine *engine;
     struct run_limits limits;
