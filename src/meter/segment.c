@@ -16,6 +16,7 @@ enum {
     RUN_ID_BYTES = 32,
     ID_BYTES = 16,
     CAUSE_BYTES = 16,
+    CACHE_LINE_BYTES = 64,
     ERROR_BYTES = 256
 };
 
@@ -337,6 +338,9 @@ void segment_put(struct segment *s, uint32_t slot, const struct usage_run *run)
         put_text(r->error, sizeof r->error, run->error);
     r->checksum = sum_of_slot(s, slot);
     atomic_store_explicit(&s->head->published, slot + 1, memory_order_release);
+    /* Until the next run there is time to fetch the lines that it will be written to. */
+    for (size_t at = 0; at <= offsetof(struct slot, error); at += CACHE_LINE_BYTES)
+        __builtin_prefetch((char *)(r + 1) + at, true);
 }
 
 /* --- reading ------------------------------------------------------------------------------------ */

@@ -19,7 +19,7 @@ enum store_statement {
     SQL_COUNT
 };
 
-enum { STORE_COLUMNS_MAX = 24, STORE_BATCH_MAX = 4000 };
+enum { STORE_COLUMNS_MAX = 24, STORE_BATCH_MAX = 4000, STORE_TOGETHER = 8 };
 
 /* A value that goes in, with the field's name for errors; or one of a row that came out. */
 struct store_value {
@@ -66,8 +66,8 @@ struct store_call {
     enum store_statement statement;
     const struct store_value *values; /* NULL where there are many rows */
     size_t count;
-    /* Many rows, which are made as they are needed: fills `count` values with those of row `i`. What they lend lasts
-     * until the next row is made. */
+    /* Many rows, which are made as they are needed, one after the other: fills `count` values with those of row `i`. What
+     * they lend lasts until STORE_TOGETHER more are made. */
     size_t rows;
     void (*make_row)(void *ctx, size_t i, struct store_value *values);
     store_row_fn *each; /* NULL: what comes back is not looked at */
@@ -98,7 +98,7 @@ struct store_ops {
     const char *name;
     const char *begin; /* of a transaction that will write */
     bool embedded;     /* the schema follows the program by itself */
-    bool copies;       /* calls with many rows are one statement: with arrays, or COPY */
+    bool wants_arrays; /* a call with many rows is one statement, with arrays or as a COPY */
     const char *number, *bytes, *id, *serial, *strict,
         *clustered;               /* what {number} etc. of the migrations mean */
     const char *migrations_table; /* makes schema_migrations where it is missing */

@@ -577,7 +577,7 @@ static enum err postgres_run(struct store_conn *conn, struct store_call *call, s
 const struct store_ops store_postgres_ops = {
     .name = "postgresql",
     .begin = "BEGIN",
-    .copies = true,
+    .wants_arrays = true,
     .number = "BIGINT",
     .bytes = "BYTEA",
     .id = "TEXT COLLATE \"C\"",

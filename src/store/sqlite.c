@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 
 enum { BUSY_PAUSE_US = 5000 };
@@ -15,6 +16,8 @@ enum { BUSY_PAUSE_US = 5000 };
 struct statement {
     sqlite3_stmt *q;               /* NULL: not prepared yet */
     int places[STORE_COLUMNS_MAX]; /* of $1, $2, ... */
+    sqlite3_stmt
+        *together; /* the same for STORE_TOGETHER rows; NULL: it takes one only, or not prepared yet */
 };
 
 struct connection {
@@ -101,8 +104,10 @@ MUST_CHECK static enum err open_file(struct connection *c, const struct store_po
 static void sqlite_disconnect(struct store_conn *conn)
 {
     struct connection *c = of(conn);
-    for (int i = 0; i < SQL_COUNT; i++)
+    for (int i = 0; i < SQL_COUNT; i++) {
         sqlite3_finalize(c->statements[i].q);
+        sqlite3_finalize(c->statements[i].together);
+    }
     int failed = sqlite3_close(c->db);
     WW_ASSERT(!failed); /* a statement was forgotten */
     free(c);
@@ -153,23 +158,19 @@ static void statement_done(sqlite3_stmt **q)
     sqlite3_clear_bindings(*q);
 }
 
-static void bind_values(const struct statement *st, const struct store_value *values, size_t count)
+static void bind_value(sqlite3_stmt *q, int place, const struct store_value *v)
 {
-    for (size_t i = 0; i < count; i++) {
-        const struct store_value *v = &values[i];
-        int code;
-        if (v->is_null)
-            code = sqlite3_bind_null(st->q, st->places[i]);
-        else if (v->kind == STORE_NUMBER)
-            code = sqlite3_bind_int64(st->q, st->places[i], (int64_t)v->number);
-        else if (v->kind == STORE_TEXT)
-            code = sqlite3_bind_text64(st->q, st->places[i], v->bytes.p ? v->bytes.p : "", v->bytes.len,
-                                       SQLITE_STATIC, SQLITE_UTF8);
-        else
-            code = sqlite3_bind_blob64(st->q, st->places[i], v->bytes.p ? v->bytes.p : "", v->bytes.len,
-                                       SQLITE_STATIC);
-        WW_ASSERT(code == SQLITE_OK); /* a place that the statement does not have, or a value of gigabytes */
-    }
+    int code;
+    if (v->is_null)
+        code = sqlite3_bind_null(q, place);
+    else if (v->kind == STORE_NUMBER)
+        code = sqlite3_bind_int64(q, place, (int64_t)v->number);
+    else if (v->kind == STORE_TEXT)
+        code = sqlite3_bind_text64(q, place, v->bytes.p ? v->bytes.p : "", v->bytes.len, SQLITE_STATIC,
+                                   SQLITE_UTF8);
+    else
+        code = sqlite3_bind_blob64(q, place, v->bytes.p ? v->bytes.p : "", v->bytes.len, SQLITE_STATIC);
+    WW_ASSERT(code == SQLITE_OK); /* a place that the statement does not have, or a value of gigabytes */
 }
 
 static void read_row(sqlite3_stmt *q, struct store_value *row)
@@ -211,36 +212,96 @@ MUST_CHECK static enum err step_failed(struct connection *c, struct store_call *
     return err_set(reterr, ERR_CONFLICT, "the database refused it: %s", call->fault_name);
 }
 
+/* Runs the statement with the values it has. */
+MUST_CHECK static enum err step(struct connection *c, sqlite3_stmt *q, struct store_call *call,
+                                uint64_t *ret_changed, struct err_info *reterr)
+{
+    int code;
+    while ((code = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_value row[STORE_COLUMNS_MAX];
+        read_row(q, row);
+        enum err e = call->each ? call->each(call->ctx, row, reterr) : OK;
+        if (e)
+            return e;
+    }
+    if (code != SQLITE_DONE)
+        return step_failed(c, call, reterr);
+    *ret_changed = sqlite3_stmt_readonly(q) ? 0 : (uint64_t)sqlite3_changes64(c->db);
+    call->changed += *ret_changed;
+    return OK;
+}
+
+/* "INSERT ... VALUES ($1, ...)" and nothing more: several rows can go in one step, of which each costs as much as a
+ * quarter of a row. */
+MUST_CHECK static enum err prepare_together(struct connection *c, struct statement *st, const char *sql,
+                                            struct err_info *reterr)
+{
+    const char *values = strstr(sql, "($1, ");
+    int count = sqlite3_bind_parameter_count(st->q);
+    if (st->together || !values || strchr(values, ')')[1])
+        return OK;
+    struct buf text CLEANUP(buf_done) = buf_make(16 * KIB);
+    buf_append(&text, sql, (size_t)(values - sql));
+    for (int row = 0; row < STORE_TOGETHER; row++)
+        for (int i = 0; i < count; i++)
+            buf_puts(&text, i ? ", ?" : row ? "), (?" : "(?");
+    buf_putc(&text, ')');
+    if (sqlite3_prepare_v3(c->db, buf_cstr(&text), -1, SQLITE_PREPARE_PERSISTENT, &st->together, NULL) !=
+        SQLITE_OK)
+        return down(c, "preparing a statement", reterr);
+    return OK;
+}
+
+/* As many of the rows as make whole steps; *ret_done of them. */
+MUST_CHECK static enum err run_together(struct connection *c, sqlite3_stmt *together, struct store_call *call,
+                                        size_t *ret_done, struct err_info *reterr)
+{
+    CLEANUP(statement_done) sqlite3_stmt *q = together;
+    size_t done = 0;
+    enum err e = OK;
+    for (; !e && call->rows - done >= STORE_TOGETHER; done += STORE_TOGETHER) {
+        uint64_t changed;
+        sqlite3_reset(q);
+        for (size_t row = 0; !e && row < STORE_TOGETHER; row++) {
+            struct store_value values[STORE_COLUMNS_MAX];
+            e = store_call_row(call, done + row, values, reterr);
+            for (size_t i = 0; !e && i < call->count; i++)
+                bind_value(q, (int)(row * call->count + i + 1), &values[i]);
+        }
+        if (!e)
+            e = step(c, q, call, &changed, reterr);
+    }
+    *ret_done = done;
+    return e;
+}
+
 static enum err sqlite_run(struct store_conn *conn, struct store_call *call, struct err_info *reterr)
 {
     struct connection *c = of(conn);
     struct statement *st = NULL;
+    size_t done = 0;
     enum err e = statement_get(c, call->statement, &st, reterr);
+    if (!e && call->rows >= STORE_TOGETHER && !call->row_changed)
+        e = prepare_together(c, st, store_statement_sql(call->statement, false), reterr);
+    if (!e && st->together && !call->row_changed)
+        e = run_together(c, st->together, call, &done, reterr);
     if (e)
         return e;
     CLEANUP(statement_done) sqlite3_stmt *q = st->q;
-    bool writes = !sqlite3_stmt_readonly(q);
-    for (size_t i = 0; i < MAX(call->rows, (size_t)1); i++) {
-        int step;
+    for (; !e && done < MAX(call->rows, (size_t)1); done++) {
         struct store_value made[STORE_COLUMNS_MAX];
-        if (call->rows && (e = store_call_row(call, i, made, reterr)))
+        const struct store_value *values = call->rows ? made : call->values;
+        uint64_t changed;
+        if (call->rows && (e = store_call_row(call, done, made, reterr)))
             return e;
         sqlite3_reset(q);
-        bind_values(st, call->rows ? made : call->values, call->count);
-        while ((step = sqlite3_step(q)) == SQLITE_ROW) {
-            struct store_value row[STORE_COLUMNS_MAX];
-            read_row(q, row);
-            if (call->each && (e = call->each(call->ctx, row, reterr)))
-                return e;
-        }
-        if (step != SQLITE_DONE)
-            return step_failed(c, call, reterr);
-        uint64_t changed = writes ? (uint64_t)sqlite3_changes64(c->db) : 0;
-        call->changed += changed;
-        if (call->row_changed)
-            call->row_changed[i] = changed != 0;
+        for (size_t i = 0; i < call->count; i++)
+            bind_value(q, st->places[i], &values[i]);
+        e = step(c, q, call, &changed, reterr);
+        if (!e && call->row_changed)
+            call->row_changed[done] = changed != 0;
     }
-    return OK;
+    return e;
 }
 
 static enum err sqlite_script(struct store_conn *conn, const char *sql, struct err_info *reterr)

@@ -39,7 +39,7 @@ struct batch {
     size_t sum_count;
     uint64_t added;
     bool came_again; /* some are there already */
-    char mended[STORE_ERROR_BYTES];
+    char mended[STORE_TOGETHER][STORE_ERROR_BYTES];
 };
 
 static int compare(const struct store_usage *a, const struct store_usage *b)
@@ -130,9 +130,10 @@ static void make_row(void *ctx, size_t i, struct store_value *v)
     struct batch *b = ctx;
     const char *error = b->rows[i].error;
     if (!store_text_is_clean(str_of(error))) {
-        snprintf(b->mended, sizeof b->mended, "%s", error);
-        store_clean_text(b->mended);
-        error = b->mended;
+        char *mended = b->mended[i % LENGTH_OF(b->mended)];
+        snprintf(mended, sizeof b->mended[0], "%s", error);
+        store_clean_text(mended);
+        error = mended;
     }
     put_row(v, &b->rows[i], error);
 }
@@ -143,24 +144,35 @@ static struct store_call rows_call(struct batch *b, enum store_statement stateme
         .statement = statement, .count = ROW_VALUES, .rows = b->count, .make_row = make_row, .ctx = b};
 }
 
-static enum err add_batch(void *ctx, struct store_conn *conn, struct err_info *reterr)
+/* Of the rows that are new. */
+MUST_CHECK static enum err add_sums(struct batch *b, struct store_conn *conn, struct err_info *reterr)
 {
-    struct batch *b = ctx;
-    struct store_call rows = rows_call(b, SQL_USAGE_ADD);
-    for (size_t i = 0; i < b->count; i++)
-        b->is_new[i] = true;
-    rows.row_changed = b->is_new;
-    enum err e = store_conn_run(conn, &rows, reterr);
-    b->came_again = e && rows.fault == STORE_FAULT_UNIQUE;
-    if (e)
-        return e;
     add_up(b);
-    struct store_call sums = {.statement = SQL_DAILY_ADD,
+    struct store_call call = {.statement = SQL_DAILY_ADD,
                               .count = SUM_VALUES,
                               .rows = b->sum_count,
                               .make_row = make_sum,
                               .ctx = b};
-    return b->sum_count ? store_conn_run(conn, &sums, reterr) : OK;
+    return b->sum_count ? store_conn_run(conn, &call, reterr) : OK;
+}
+
+static enum err add_new(void *ctx, struct store_conn *conn, struct err_info *reterr)
+{
+    struct batch *b = ctx;
+    struct store_call call = rows_call(b, SQL_USAGE_ADD);
+    memset(b->is_new, true, b->count * sizeof *b->is_new);
+    enum err e = store_conn_run(conn, &call, reterr);
+    b->came_again = e && call.fault == STORE_FAULT_UNIQUE;
+    return e ? e : add_sums(b, conn, reterr);
+}
+
+static enum err add_each_again(void *ctx, struct store_conn *conn, struct err_info *reterr)
+{
+    struct batch *b = ctx;
+    struct store_call call = rows_call(b, SQL_USAGE_ADD_AGAIN);
+    call.row_changed = b->is_new;
+    enum err e = store_conn_run(conn, &call, reterr);
+    return e ? e : add_sums(b, conn, reterr);
 }
 
 static enum err take_added(void *ctx, const struct store_value *row, struct err_info *reterr)
@@ -170,10 +182,11 @@ static enum err take_added(void *ctx, const struct store_value *row, struct err_
     return store_read_end(&r, "a count of rows", reterr);
 }
 
-/* One statement, which is a transaction by itself. */
 MUST_CHECK static enum err add_again(struct store *s, struct batch *b, struct err_info *reterr)
 {
-    struct store_call call = rows_call(b, SQL_USAGE_ADD_AGAIN);
+    if (!store_ops_of(s)->wants_arrays)
+        return store_transact(s, add_each_again, b, reterr);
+    struct store_call call = rows_call(b, SQL_USAGE_ADD_AGAIN); /* a transaction by itself */
     call.each = take_added;
     return store_run(s, STORE_WRITE, &call, reterr);
 }
@@ -191,8 +204,8 @@ enum err store_usage_add(struct store *s, const struct store_usage *rows, size_t
                           .count = MIN(count - done, (size_t)STORE_BATCH_MAX),
                           .sums = sums,
                           .is_new = is_new};
-        e = store_transact(s, add_batch, &b, reterr);
-        if (e && b.came_again && store_ops_of(s)->copies)
+        e = store_transact(s, add_new, &b, reterr);
+        if (e && b.came_again)
             e = add_again(s, &b, reterr);
         added += b.added;
         done += b.count;

@@ -95,6 +95,30 @@ static void a_row_is_kept_as_it_is(void **state)
     assert_int_equal(store_usage_add(f->store, &u, 1, NULL, &f->info), ERR_FIELD_INVALID);
 }
 
+/* Several rows go in one step: each keeps its own words. */
+static void each_row_has_its_own_error(void **state)
+{
+    struct fixture *f = begin(state);
+    struct store_usage given[37];
+    struct store_cursor cursor = {0};
+    struct rows rows = {0};
+    for (unsigned i = 0; i < LENGTH_OF(given); i++) {
+        given[i] = make_usage(0);
+        given[i].time_ns = DAY + i;
+        snprintf(given[i].error, sizeof given[i].error, i % 5 ? "\xff%u" : i % 10 ? "%u" : "", i);
+    }
+    CHECK_OK(f, store_usage_add(f->store, given, LENGTH_OF(given), NULL, &f->info));
+    CHECK_OK(f, store_usage_page(f->store, &(struct store_usage_filter){0}, &cursor, 64, note_row, &rows,
+                                 &f->info));
+    assert_int_equal(rows.count, LENGTH_OF(given));
+    for (unsigned i = 0; i < LENGTH_OF(given); i++) {
+        char *error = given[LENGTH_OF(given) - 1 - i].error; /* the newest comes first */
+        if (error[0] == '\xff')
+            error[0] = '?';
+        assert_string_equal(rows.rows[i].error, error);
+    }
+}
+
 static void a_replay_adds_nothing(void **state)
 {
     struct fixture *f = begin(state);
@@ -578,6 +602,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_BOTH(a_row_is_kept_as_it_is),
+        ON_BOTH(each_row_has_its_own_error),
         ON_BOTH(a_replay_adds_nothing),
         ON_BOTH(a_large_batch_is_added_whole),
         ON_BOTH(a_batch_is_added_whole_or_not_at_all),
