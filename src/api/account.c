@@ -135,6 +135,13 @@ enum err api_me(struct api_call *call, struct err_info *reterr)
     return OK;
 }
 
+enum err api_account_change_password(struct api_call *call, struct str current, struct str password,
+                                     struct err_info *reterr)
+{
+    return auth_user_change_password(call->program->auth, call->who->user_id, current, password,
+                                     call->session, call->peer, &call->retry_after_s, reterr);
+}
+
 enum err api_password(struct api_call *call, struct err_info *reterr)
 {
     struct str current, password;
@@ -142,8 +149,7 @@ enum err api_password(struct api_call *call, struct err_info *reterr)
     if (!e)
         e = api_call_text(call, "new_password", true, 1, SIZE_MAX, &password, reterr);
     if (!e)
-        e = auth_user_change_password(call->program->auth, call->who->user_id, current, password,
-                                      call->session, call->peer, &call->retry_after_s, reterr);
+        e = api_account_change_password(call, current, password, reterr);
     if (!e)
         call->status = 204;
     return e;

@@ -22,6 +22,11 @@ MUST_CHECK enum err api_account_begin_session(struct api_call *call, const struc
 /* Ends the call's session and takes the cookie away. ERR_BAD_REQUEST: the credential is no session. */
 MUST_CHECK enum err api_account_logout(struct api_call *call, struct err_info *reterr);
 
+/* Sets another password for the caller; other sessions end. How long to wait goes into the call. Errors of
+ * auth_user_change_password(). */
+MUST_CHECK enum err api_account_change_password(struct api_call *call, struct str current,
+                                                struct str password, struct err_info *reterr);
+
 /* Makes a key of the caller's account and tier; `expires_ns`: wall, 0 = never. Errors of auth_key_create(). */
 MUST_CHECK enum err api_account_add_key(struct api_call *call, struct str name, uint64_t expires_ns,
                                         struct store_key *ret_row,

@@ -1,4 +1,6 @@
-/* Register, log in, log out. */
+/* Register, log in, log out; one's own account and its password. */
+#include "auth/password.h"
+#include "base/clock.h"
 #include "web/page.h"
 
 static void show_form(struct api_call *call, const char *template, const char *title, struct str email,
@@ -95,4 +97,72 @@ enum err web_logout(struct api_call *call, struct err_info *reterr)
 {
     enum err e = api_account_logout(call, reterr);
     return e ? e : web_redirect(call, "/login");
+}
+
+enum { DAY_BYTES = 10 }; /* of a time, "2026-01-02" */
+
+/* --- one's own account -------------------------------------------------------------------------- */
+static struct str shown_number(struct arena *arena, uint64_t number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    return arena_copy(arena, str_of(text));
+}
+
+/* `error` NULL: none; `changed`: the password has just been. */
+MUST_CHECK static enum err show_account(struct api_call *call, const char *error, bool changed,
+                                        struct err_info *reterr)
+{
+    struct store_user user;
+    struct store_tier tier;
+    char csrf[AUTH_SESSION_BYTES], created[32];
+    enum err e = store_user_by_id(call->program->store, call->who->user_id, &user, reterr);
+    if (!e)
+        e = store_tier_get(call->program->store, user.tier, &tier, reterr);
+    if (e)
+        return e;
+    clock_format(user.created_ns, created);
+    const struct web_value values[] = {
+        WEB_TEXT("email", str_of(user.email)),
+        WEB_TEXT("tier", str_of(tier.name)),
+        WEB_TEXT("per_minute", shown_number(&call->arena, tier.per_minute)),
+        WEB_TEXT("per_day", shown_number(&call->arena, tier.per_day)),
+        WEB_TEXT("concurrency", shown_number(&call->arena, tier.concurrency)),
+        WEB_TEXT("role", str_of(store_role_name(user.role))),
+        WEB_TEXT("created_at", str_of(created)),
+        WEB_TEXT("created", str_make(created, DAY_BYTES)),
+        WEB_TEXT("error", str_of(error)),
+        WEB_TEXT("changed", str_of(changed ? "yes" : "")),
+    };
+    auth_session_csrf(call->program->auth, call->session, csrf);
+    web_page_show(call, &(struct web_page){.template = "account",
+                                           .title = "Your account",
+                                           .csrf = csrf,
+                                           .email = user.email,
+                                           .values = values,
+                                           .value_count = LENGTH_OF(values)});
+    return OK;
+}
+
+enum err web_account(struct api_call *call, struct err_info *reterr)
+{
+    return show_account(call, NULL, false, reterr);
+}
+
+enum err web_password(struct api_call *call, struct err_info *reterr)
+{
+    const struct web_form *form = web_form_of(call);
+    struct str current, password;
+    struct err_info shown = {0};
+    enum err e = web_form_text(form, "current_password", 1, AUTH_PASSWORD_MAX_BYTES, &current, reterr);
+    if (!e)
+        e = web_form_text(form, "new_password", 1, SIZE_MAX, &password, reterr);
+    if (!e)
+        e = api_account_change_password(call, current, password, reterr);
+    if (!e)
+        return show_account(call, NULL, true, reterr);
+    /* With the page, where that can be had; the error is the same. */
+    enum err again = show_account(call, err_text(reterr), false, &shown);
+    (void)again;
+    return e;
 }

@@ -200,6 +200,7 @@ def test_u08_forged_forms_are_refused(site, member):
     for path, form in (
         ("/generate-key", {"name": "forged"}),
         ("/api-keys/revoke", {"id": member.keys()[0][2]}),
+        ("/account/password", {"current_password": PASSWORD, "new_password": "battery staple"}),
         ("/logout", {}),
     ):
         refused(member.post(path, form), 403, "csrf")
@@ -234,6 +235,30 @@ def test_only_a_session_is_a_credential_of_pages(site, member):
     stranger = Visitor(site, Authorization=f"Bearer {key}")
     assert check(stranger.get("/api-keys"), 303).headers["location"] == "/login"
     refused(stranger.post("/generate-key", {"name": "x"}), 401)
+
+
+def test_account_and_its_password(site):
+    email = fresh_email()
+    here, there = Visitor(site), Visitor(site)
+    check(here.register(email), 201)
+    check(there.post("/login", {"email": email, "password": PASSWORD}), 303)
+    page = is_page(check(here.get("/account"), 200)).text
+    assert page.count(email) >= 2 and "10 executions a minute, 500 a day" in page and "<dd>user</dd>" in page
+    form = {"csrf": here.token(), "current_password": PASSWORD, "new_password": "battery staple"}
+    for wrong, status, words in (
+        ({"current_password": "wrong horse"}, 403, "current_password"),
+        ({"new_password": "short"}, 400, "10 to 256"),
+        ({"new_password": ""}, 400, "new_password"),
+    ):
+        answer = refused(here.post("/account/password", form | wrong), status)
+        assert 'role="alert"' in answer.text and words in html.unescape(answer.text), answer.text
+        assert PASSWORD not in answer.text and "wrong horse" not in answer.text
+    check(there.get("/account"), 200)
+    assert "is changed" in is_page(check(here.post("/account/password", form), 200)).text
+    check(here.get("/account"), 200)
+    assert check(there.get("/account"), 303).headers["location"] == "/login"
+    refused(there.post("/login", {"email": email, "password": PASSWORD}), 401)
+    check(there.post("/login", {"email": email, "password": "battery staple"}), 303)
 
 
 # --- what is hostile ------------------------------------------------------------------------------
@@ -398,6 +423,12 @@ def test_browser_gets_a_key_and_revokes_it(site, browser, guest):
     page.get_by_role("button", name="Revoke from-a-browser").click()
     page.locator("tr.revoked").wait_for()
     assert page.url == site.url + "/api-keys"
+    fits()
+    page.get_by_role("link", name="Account").click()
+    page.get_by_label("Current password").fill(PASSWORD)
+    page.get_by_label("New password").fill("battery staple")
+    page.get_by_role("button", name="Change the password").click()
+    page.get_by_text("The password is changed").wait_for()
     fits()
     # nothing that was put into the page by somebody else runs: the policy holds in a real browser
     assert page.evaluate("""() => { const s = document.createElement('script'); s.textContent = 'window.ran = 1';
