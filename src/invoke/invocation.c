@@ -268,6 +268,12 @@ static enum step_result step_record(struct invocation *inv)
                      .wasm_bytes = inv->wasm_len,
                      .input_bytes = MAX(inv->input.len, r->stdin_bytes), /* of a stream what was taken */
                      .output_bytes = r->stdout_bytes,
+                     .queue_ns = inv->receipt.queue_ns,
+                     .compile_ns = inv->receipt.compile_ns,
+                     .fuel = inv->receipt.fuel,
+                     .stderr_bytes = inv->receipt.stderr_bytes,
+                     .host_calls = inv->receipt.host_calls,
+                     .exit_code = inv->receipt.exit_code,
                      .cause = cause,
                      .status = inv->failure.code ? err_status(inv->failure.code) : cause_http_status(cause),
                      .error = inv->failure.code ? str_of(err_text(&inv->failure)) : buf_str(&sentence),

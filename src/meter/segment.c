@@ -11,7 +11,7 @@
 #include "base/log.h"
 
 enum {
-    VERSION = 2,
+    VERSION = 3,
     HEAD_BYTES = 4096,
     RUN_ID_BYTES = 32,
     ID_BYTES = 16,
@@ -44,6 +44,7 @@ struct slot {
     uint64_t checksum; /* of what is below, without the end of `error` that is not used */
     uint64_t time_ns;
     uint64_t duration_us, cpu_us, memory_peak_bytes, wasm_bytes, input_bytes, output_bytes;
+    uint64_t queue_us, compile_us, fuel, stderr_bytes, host_calls, exit_code;
     uint32_t status;
     uint32_t error_len;
     char id[RUN_ID_BYTES];
@@ -327,6 +328,12 @@ void segment_put(struct segment *s, uint32_t slot, const struct usage_run *run)
     r->wasm_bytes = run->wasm_bytes;
     r->input_bytes = run->input_bytes;
     r->output_bytes = run->output_bytes;
+    r->queue_us = run->queue_ns / NS_PER_US;
+    r->compile_us = run->compile_ns / NS_PER_US;
+    r->fuel = run->fuel;
+    r->stderr_bytes = run->stderr_bytes;
+    r->host_calls = run->host_calls;
+    r->exit_code = run->exit_code;
     r->status = (uint32_t)run->status;
     r->error_len = (uint32_t)MIN(run->error.len, (size_t)ERROR_BYTES);
     put_text(r->id, sizeof r->id, str_of(run->id));
@@ -406,7 +413,9 @@ enum segment_slot segment_get(const struct segment *s, uint32_t slot, struct sto
         return slot < segment_published(s) ? SEGMENT_TORN : SEGMENT_EMPTY;
     bool good = number_fits(r->time_ns) && number_fits(r->duration_us) && number_fits(r->cpu_us) &&
                 number_fits(r->memory_peak_bytes) && number_fits(r->wasm_bytes) &&
-                number_fits(r->input_bytes) && number_fits(r->output_bytes) && r->status < 1000 && r->id[0];
+                number_fits(r->input_bytes) && number_fits(r->output_bytes) && number_fits(r->queue_us) &&
+                number_fits(r->compile_us) && number_fits(r->fuel) && number_fits(r->stderr_bytes) &&
+                number_fits(r->host_calls) && number_fits(r->exit_code) && r->status < 1000 && r->id[0];
     if (!good || !get_text(ret->id, r->id, sizeof r->id) ||
         !get_text(ret->key_id, r->key_id, sizeof r->key_id) ||
         !get_text(ret->user_id, r->user_id, sizeof r->user_id) || !get_cause(&ret->cause, r->cause))
@@ -422,6 +431,12 @@ enum segment_slot segment_get(const struct segment *s, uint32_t slot, struct sto
     ret->wasm_bytes = r->wasm_bytes;
     ret->input_bytes = r->input_bytes;
     ret->output_bytes = r->output_bytes;
+    ret->queue_us = r->queue_us;
+    ret->compile_us = r->compile_us;
+    ret->fuel = r->fuel;
+    ret->stderr_bytes = r->stderr_bytes;
+    ret->host_calls = r->host_calls;
+    ret->exit_code = r->exit_code;
     return SEGMENT_RUN;
 }
 

@@ -30,6 +30,8 @@ struct usage_run {
     const char *user_id;             /* "" = of nobody */
     const unsigned char *module_sha; /* 32 bytes */
     uint64_t duration_ns, cpu_ns, memory_peak_bytes, wasm_bytes, input_bytes, output_bytes;
+    uint64_t queue_ns, compile_ns, fuel, stderr_bytes, host_calls;
+    uint32_t exit_code;
     enum cause cause;
     int status;       /* of the HTTP reply */
     struct str error; /* a sentence, cut at 256 bytes; empty = none */

@@ -53,6 +53,12 @@ void usage_cells_of_row(struct usage_cells *c, const struct store_usage *u)
     add_number(c, "wasm_bytes", u->wasm_bytes);
     add_number(c, "input_bytes", u->input_bytes);
     add_number(c, "output_bytes", u->output_bytes);
+    add_number(c, "exit_code", u->exit_code);
+    add_number(c, "queue_us", u->queue_us);
+    add_number(c, "compile_us", u->compile_us);
+    add_number(c, "fuel", u->fuel);
+    add_number(c, "stderr_bytes", u->stderr_bytes);
+    add_number(c, "host_calls", u->host_calls);
 }
 
 void usage_cells_of_total(struct usage_cells *c, enum store_usage_group by, const struct store_usage_total *t)

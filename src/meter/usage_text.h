@@ -6,7 +6,7 @@
 #include "base/buf.h"
 #include "store/usage.h"
 
-enum { USAGE_CELLS_MAX = 15, USAGE_SCRATCH_BYTES = 128 };
+enum { USAGE_CELLS_MAX = 21, USAGE_SCRATCH_BYTES = 128 };
 
 struct usage_cell {
     const char *name;

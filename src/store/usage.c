@@ -2,7 +2,7 @@
 
 #include "store/driver.h"
 
-enum { ROW_VALUES = 14, SUM_VALUES = 11 };
+enum { ROW_VALUES = 20, SUM_VALUES = 11 };
 #define NS_PER_DAY (86400 * NS_PER_S)
 
 /* --- adding --- */
@@ -23,6 +23,12 @@ static void put_row(struct store_value *v, const struct store_usage *u, const ch
     *v++ = store_number("wasm_bytes", u->wasm_bytes);
     *v++ = store_number("input_bytes", u->input_bytes);
     *v++ = store_number("output_bytes", u->output_bytes);
+    *v++ = store_number("exit_code", u->exit_code);
+    *v++ = store_number("queue_us", u->queue_us);
+    *v++ = store_number("compile_us", u->compile_us);
+    *v++ = store_number("fuel", u->fuel);
+    *v++ = store_number("stderr_bytes", u->stderr_bytes);
+    *v++ = store_number("host_calls", u->host_calls);
 }
 
 /* What is added to usage_daily at once: one key, day, cause and user. */
@@ -250,6 +256,12 @@ static void take_usage(struct store_reader *r, struct store_usage *u)
     u->wasm_bytes = store_read_number(r);
     u->input_bytes = store_read_number(r);
     u->output_bytes = store_read_number(r);
+    u->exit_code = store_read_number(r);
+    u->queue_us = store_read_number(r);
+    u->compile_us = store_read_number(r);
+    u->fuel = store_read_number(r);
+    u->stderr_bytes = store_read_number(r);
+    u->host_calls = store_read_number(r);
 }
 
 /* The statement for any row, and behind it those of a key and of a user; *ret_of is whose, NULL =

@@ -25,6 +25,8 @@ struct store_usage {
     uint64_t wasm_bytes;
     uint64_t input_bytes;
     uint64_t output_bytes;
+    /* The receipt's, besides. */
+    uint64_t exit_code, queue_us, compile_us, fuel, stderr_bytes, host_calls;
 };
 
 /* Adds rows, in transactions of at most 4000; on an error those before may be in: give all of them again.

@@ -14,7 +14,7 @@ from support import Load, connect, execute, lines, make_key, metric, metrics, wa
 
 COLUMNS = (
     "time_ns id key_id user_id module_sha duration_us cpu_us memory_peak_bytes cause status error "
-    "wasm_bytes input_bytes output_bytes"
+    "wasm_bytes input_bytes output_bytes exit_code queue_us compile_us fuel stderr_bytes host_calls"
 ).split()
 DAY_NS = 86400 * 10**9
 
@@ -92,6 +92,10 @@ def test_each_run_makes_a_row(ready, guest):
     assert first["duration_us"] == good["receipt"]["duration_us"]
     assert first["cpu_us"] == good["receipt"]["cpu_us"]
     assert first["memory_peak_bytes"] == good["receipt"]["memory_peak_bytes"] > 0
+    for column in ("exit_code", "queue_us", "compile_us", "fuel", "stderr_bytes", "host_calls"):
+        assert first[column] == good["receipt"][column]
+        assert second[column] == bad["receipt"][column]
+    assert first["host_calls"] > 0 and first["compile_us"] > 0
     assert abs(first["time_ns"] - time.time_ns()) < 3600 * 10**9
     assert second["id"] == bad["request_id"] and second["error"] == bad["error"]
     assert second["cause"] == "deadline" and second["status"] == 422

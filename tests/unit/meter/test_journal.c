@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "meter/journal.h"
 
-enum { ROWS_MAX = 20000 };
+enum { ROWS_MAX = 20000, SLOT_BYTES = 488 };
 
 static char folder[64];
 static struct journal *journal;
@@ -71,6 +71,12 @@ static void put(struct journal *j, uint32_t lane, unsigned number, const char *e
                                     .wasm_bytes = 7,
                                     .input_bytes = 8,
                                     .output_bytes = 9,
+                                    .queue_ns = 10000,
+                                    .compile_ns = 11000,
+                                    .fuel = 12,
+                                    .stderr_bytes = 13,
+                                    .host_calls = 14,
+                                    .exit_code = 15,
                                     .cause = error[0] ? CAUSE_TRAP : CAUSE_OK,
                                     .status = error[0] ? 422 : 200,
                                     .error = str_of(error)});
@@ -142,6 +148,12 @@ static void test_what_goes_in_comes_out(void **state)
     assert_int_equal(u->wasm_bytes, 7);
     assert_int_equal(u->input_bytes, 8);
     assert_int_equal(u->output_bytes, 9);
+    assert_int_equal(u->queue_us, 10);
+    assert_int_equal(u->compile_us, 11);
+    assert_int_equal(u->fuel, 12);
+    assert_int_equal(u->stderr_bytes, 13);
+    assert_int_equal(u->host_calls, 14);
+    assert_int_equal(u->exit_code, 15);
     journal_drained(journal);
     assert_int_equal(journal_read(journal, false, rows, 10), 0);
     assert_int_equal(journal_stats(journal).waiting, 0);
@@ -374,9 +386,9 @@ static void test_a_torn_record_is_left_out(void **state)
     (void)state;
     char path[400];
     make_orphan(path, sizeof path);
-    damage(path, 4096 + 3 * 440 + 100, "\xff\xff", 2);
-    char zeroes[440] = {0};
-    damage(path, 4096 + 5 * 440, zeroes, sizeof zeroes);
+    damage(path, 4096 + 3 * SLOT_BYTES + 100, "\xff\xff", 2);
+    char zeroes[SLOT_BYTES] = {0};
+    damage(path, 4096 + 5 * SLOT_BYTES, zeroes, sizeof zeroes);
     journal = open_journal(64 * MIB, 1);
     assert_int_equal(journal_read(journal, true, rows, 100), 8);
     assert_int_equal(journal_stats(journal).torn, 2);
@@ -389,13 +401,13 @@ static void test_a_torn_record_is_left_out(void **state)
 static void test_a_record_counts_in_its_place_only(void **state)
 {
     (void)state;
-    char path[400], slot[440];
+    char path[400], slot[SLOT_BYTES];
     make_orphan(path, sizeof path);
     int fd = open(path, O_RDWR);
     assert_int_equal(pread(fd, slot, sizeof slot, 4096), sizeof slot);
     close(fd);
-    damage(path, 4096 + 5 * 440, slot, sizeof slot);
-    damage(path, 4096 + 20 * 440, slot, sizeof slot);
+    damage(path, 4096 + 5 * SLOT_BYTES, slot, sizeof slot);
+    damage(path, 4096 + 20 * SLOT_BYTES, slot, sizeof slot);
     journal = open_journal(64 * MIB, 1);
     assert_int_equal(journal_read(journal, true, rows, 100), 9);
     assert_int_equal(journal_stats(journal).torn, 1);

@@ -19,7 +19,7 @@ static const char *csv_with_error(const char *error)
 static void expect_error(const char *error, const char *field)
 {
     char want[256];
-    snprintf(want, sizeof want, ",422,%s,0,0,0,0,0,0\r\n", field);
+    snprintf(want, sizeof want, ",422,%s,0,0,0,0,0,0,0,0,0,0,0,0\r\n", field);
     const char *line = csv_with_error(error);
     if (!strstr(line, want))
         fail_msg("%s has no %s", line, want);

@@ -21,6 +21,12 @@ static struct store_usage make_usage(unsigned number)
         .wasm_bytes = 100,
         .input_bytes = 7,
         .output_bytes = 3,
+        .exit_code = number % 3,
+        .queue_us = 11,
+        .compile_us = 12,
+        .fuel = 13,
+        .stderr_bytes = 14,
+        .host_calls = 15,
     };
     snprintf(u.id, sizeof u.id, "%032x", number);
     snprintf(u.key_id, sizeof u.key_id, "%016x", number % 2);
