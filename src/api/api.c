@@ -47,7 +47,7 @@ void api_put_error(struct buf *out, const struct err_info *err, const char *requ
     buf_puts(out, "{\"error\":{\"code\":\"");
     buf_puts(out, err_code(err->code));
     buf_puts(out, "\",\"message\":");
-    json_put_string(out, str_of(err_text(err)));
+    json_put_string(out, str_of(err_told(err)));
     buf_puts(out, ",\"request_id\":\"");
     buf_puts(out, request_id);
     buf_puts(out, "\"}}\n");
@@ -63,7 +63,7 @@ void api_error_body(struct http_exchange *x, const struct err_info *err, struct 
         return;
     }
     buf_puts(body, "{\"output\":\"\",\"error\":");
-    json_put_string(body, str_of(err_text(err)));
+    json_put_string(body, str_of(err_told(err)));
     buf_printf(body, ",\"code\":\"%s\",\"request_id\":\"%s\"}\n", err_code(err->code), http_request_id(x));
 }
 

@@ -244,7 +244,7 @@ void execution_reply_failure(struct http_exchange *x, struct invocation *inv)
     struct execution_fields f = {0};
     struct buf body = buf_make(4096);
     buf_puts(&body, "{\"output\":\"\",\"error\":");
-    json_put_string(&body, str_of(err_text(&inv->failure)));
+    json_put_string(&body, str_of(err_told(&inv->failure)));
     buf_printf(&body, ",\"code\":\"%s\",\"request_id\":\"%s\"}\n", err_code(code), inv->id);
     execution_add_field(&f, STR_LIT("Content-Type"), STR_LIT("application/json"));
     if (code == ERR_UNAUTHORIZED)

@@ -72,3 +72,9 @@ const char *err_text(const struct err_info *info)
 {
     return info->text[0] ? info->text : err_sentence(info->code);
 }
+
+const char *err_told(const struct err_info *info)
+{
+    bool is_ours = info->code == ERR_INTERNAL || info->code == ERR_STORE_DOWN || info->code == ERR_DISK_FAULT;
+    return is_ours ? err_sentence(info->code) : err_text(info);
+}

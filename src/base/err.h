@@ -35,5 +35,8 @@ bool err_may_retry(enum err code);
 const char *err_sentence(enum err code);
 /* The sentence of `info`, or the general one where it has none. */
 const char *err_text(const struct err_info *info);
+/* What a client is told: the same, but the general sentence where the fault is the server's own (INTERNAL, STORE_DOWN,
+ * DISK_FAULT). That sentence is for the log: it may name hosts, users and paths. */
+const char *err_told(const struct err_info *info);
 
 #endif

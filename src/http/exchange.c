@@ -165,7 +165,7 @@ static void reply_error(struct http_exchange *x, const struct err_info *err, uns
         memcpy(fields, own ? own : &json, (own ? own_count : 1) * sizeof *fields);
         count = own ? own_count : 1;
     } else {
-        buf_printf(&body, "%s\n", err_text(err));
+        buf_printf(&body, "%s\n", err_told(err));
         fields[count++] = (struct http_field){STR_LIT("Content-Type"), STR_LIT("text/plain; charset=utf-8")};
     }
     if (retry_after) {

@@ -87,7 +87,7 @@ static enum step_result step_admit(struct invocation *inv)
 {
     struct limit_wait *w = &inv->limit;
     if (!reserve_usage(inv) &&
-        err_set(&inv->failure, ERR_STORE_DOWN,
+        err_set(&inv->failure, ERR_BUSY,
                 "the database has been down for so long that there is no room left to note what runs"))
         return STEP_FAIL;
     if (!inv->context->limit || !inv->who)
@@ -276,7 +276,7 @@ static enum step_result step_record(struct invocation *inv)
                      .exit_code = inv->receipt.exit_code,
                      .cause = cause,
                      .status = inv->failure.code ? err_status(inv->failure.code) : cause_http_status(cause),
-                     .error = inv->failure.code ? str_of(err_text(&inv->failure)) : buf_str(&sentence),
+                     .error = inv->failure.code ? str_of(err_told(&inv->failure)) : buf_str(&sentence),
                  });
     buf_done(&sentence);
     return STEP_DONE;

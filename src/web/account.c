@@ -50,7 +50,7 @@ enum err web_login(struct api_call *call, struct err_info *reterr)
         e = api_account_login(call, email, password, &user, &session, reterr);
     if (!e)
         return web_redirect(call, "/api-keys");
-    show_form(call, "login", "Log in", web_form_get(web_form_of(call), "email"), err_text(reterr));
+    show_form(call, "login", "Log in", web_form_get(web_form_of(call), "email"), err_told(reterr));
     return e;
 }
 
@@ -79,7 +79,7 @@ enum err web_register(struct api_call *call, struct err_info *reterr)
         e = api_account_register(call, email, password, &user, token, reterr);
     if (e) {
         show_form(call, "register", "Create an account", web_form_get(web_form_of(call), "email"),
-                  err_text(reterr));
+                  err_told(reterr));
         return e;
     }
     e = api_account_begin_session(call, &user, &session, reterr);
@@ -162,7 +162,7 @@ enum err web_password(struct api_call *call, struct err_info *reterr)
     if (!e)
         return show_account(call, NULL, true, reterr);
     /* With the page, where that can be had; the error is the same. */
-    enum err again = show_account(call, err_text(reterr), false, &shown);
+    enum err again = show_account(call, err_told(reterr), false, &shown);
     (void)again;
     return e;
 }

@@ -137,7 +137,7 @@ enum err web_generate_key(struct api_call *call, struct err_info *reterr)
         return show_own(call, view, reterr);
     }
     /* With the list, where that can be had; the error is the same. */
-    view.error = err_text(reterr);
+    view.error = err_told(reterr);
     enum err again = show_own(call, view, &shown);
     (void)again;
     return e;

@@ -53,7 +53,7 @@ void web_page_put_error(struct buf *out, const struct err_info *err, const char 
     snprintf(status, sizeof status, "%d", err_status(err->code));
     const struct web_value values[] = {
         WEB_TEXT("status", str_of(status)),
-        WEB_TEXT("sentence", str_of(err_text(err))),
+        WEB_TEXT("sentence", str_of(err_told(err))),
         WEB_TEXT("request_id", str_of(request_id)),
         WEB_TEXT("login", str_of(err->code == ERR_UNAUTHORIZED ? "yes" : "")),
     };

@@ -50,6 +50,20 @@ static void test_sentence(void **state)
     assert_string_equal(err_text(&info), err_sentence(ERR_NOT_FOUND));
 }
 
+static void test_what_clients_are_told(void **state)
+{
+    (void)state;
+    static const enum err ours[] = {ERR_INTERNAL, ERR_STORE_DOWN, ERR_DISK_FAULT};
+    for (int code = OK + 1; code < ERR_COUNT; code++) {
+        bool is_ours = false;
+        for (size_t i = 0; i < LENGTH_OF(ours); i++)
+            is_ours |= code == (int)ours[i];
+        struct err_info info;
+        err_set(&info, (enum err)code, "the server db.internal refused the user ada");
+        assert_string_equal(err_told(&info), is_ours ? err_sentence((enum err)code) : info.text);
+    }
+}
+
 static void test_sentence_is_cut(void **state)
 {
     (void)state;
@@ -66,9 +80,8 @@ static void test_sentence_is_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_a_number_that_is_no_error),
-        cmocka_unit_test(test_sentence),
+        cmocka_unit_test(test_table),           cmocka_unit_test(test_a_number_that_is_no_error),
+        cmocka_unit_test(test_sentence),        cmocka_unit_test(test_what_clients_are_told),
         cmocka_unit_test(test_sentence_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
