@@ -174,13 +174,19 @@ static void output_event(struct invocation *inv, struct execution *ex, int fd, s
 static void output(struct invocation *inv, int fd, struct str bytes)
 {
     struct execution *ex = inv->origin_data;
-    bool wanted = ex->x && !inv->failure.code && (ex->stream.events || fd != 2);
+    bool is_there = ex->x && !inv->failure.code;
+    if (is_there && !ex->stream.events && fd == 2) {
+        /* Not for the client, so it says nothing of what the client has still to take. */
+        if (inv->exec)
+            exec_run_credit_output(inv->exec, bytes.len);
+        return;
+    }
     ex->stream.untaken += bytes.len;
-    if (wanted)
+    if (is_there)
         begin(ex->x, inv);
-    if (wanted && ex->stream.events)
+    if (is_there && ex->stream.events)
         output_event(inv, ex, fd, bytes);
-    else if (!wanted || http_reply_data(ex->x, bytes))
+    else if (!is_there || http_reply_data(ex->x, bytes))
         credit(inv);
 }
 

@@ -206,7 +206,7 @@ void memory_take(struct memory *m, const struct kv_request *request, struct kv_a
     struct bucket_times t = times_now();
     uint64_t hash;
     *ret = (struct kv_answer){.local = false};
-    ret_ticket->key_len = 0;
+    *ret_ticket = (struct kv_ticket){.key_len = 0};
     struct shard *s = lock_shard(m, request->space, request->key, &hash);
     struct record *r = find(m, s, request->key, hash, t);
     uint32_t day = r->bucket.day;

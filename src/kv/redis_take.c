@@ -2,8 +2,9 @@
  * together when the answer is here: a busy key costs Redis a command each round trip, not each run, and a quiet one
  * waits for nobody. Redis decides about all takes of a command at one moment, in the order in which they came.
  *
- * Leases are told as a number: how many this loop holds of a subject. So what was told twice or too late does no harm,
- * and what Redis has forgotten it is told again; the holder's leases end by themselves when it says nothing for long. */
+ * Leases are told as a number: how many this loop holds of a subject. So what was told twice does no harm, what comes too
+ * late (from a connection given up) does none for long, and what Redis has forgotten it is told again; the holder's
+ * leases end by themselves when it says nothing for long. */
 #include <inttypes.h>
 #include <openssl/evp.h>
 
@@ -35,6 +36,7 @@ struct subject {
     uint32_t held; /* leases, by this loop */
     uint32_t told; /* how many of them Redis knows; NOT_KNOWN */
     bool waits;    /* takes are with Redis */
+    bool whole;    /* the next word about leases is to bring its script */
     bool late;     /* among late_count */
 };
 
@@ -201,8 +203,6 @@ static void subject_settle(struct redis_loop *rl, struct subject *s)
 
 /* ---- leases ---- */
 
-static bool send_held(struct flight *f);
-
 /* An answer of an error, or of no known form. */
 static void break_link(struct redis_loop *rl, const redisReply *reply)
 {
@@ -213,18 +213,16 @@ static void break_link(struct redis_loop *rl, const redisReply *reply)
 static void held_done(struct kv_call *call, void *reply)
 {
     struct flight *f = CONTAINER_OF(call, struct flight, call);
-    if (is_error(reply, "NOSCRIPT") && !f->whole) {
-        f->whole = true;
-        if (send_held(f))
-            return;
-        reply = NULL;
-    }
-    if (is_error(reply, ""))
-        break_link(f->loop, reply);
+    struct redis_loop *rl = f->loop;
+    bool is_unknown = is_error(reply, "NOSCRIPT") && !f->whole;
+    if (is_error(reply, "") && !is_unknown)
+        break_link(rl, reply);
     if (!reply || is_error(reply, "")) {
-        struct subject *s = subject_get(f->loop, &f->name);
+        struct subject *s = subject_get(rl, &f->name);
+        /* Not the same once more: by now it may hold more or fewer. */
         s->told = NOT_KNOWN;
-        subject_settle(f->loop, s);
+        s->whole = is_unknown;
+        subject_settle(rl, s);
     }
     free(f);
 }
@@ -250,6 +248,8 @@ static void tell_held(struct redis_loop *rl, struct subject *s)
 {
     struct flight *f = flight_new(rl, &s->name);
     f->held = s->told = s->held;
+    f->whole = s->whole;
+    s->whole = false;
     f->request.lease_ns = s->lease_ns;
     if (send_held(f))
         subject_settle(rl, s);

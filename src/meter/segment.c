@@ -253,12 +253,17 @@ static bool read_all(int fd, char *to, size_t bytes)
     return true;
 }
 
+/* Made by a program of another version, which alone can read it. */
+static bool is_of_another_version(const struct segment_head *h)
+{
+    return memcmp(h->magic, magic, sizeof magic) == 0 && (h->version != VERSION);
+}
+
 static void put_aside(const struct segment *s)
 {
     char bad[SEGMENT_NAME_BYTES + 8];
     snprintf(bad, sizeof bad, "%s.bad", s->name);
-    LOG_ERROR("a file of the usage journal is damaged or of another version; it was put aside",
-              LOG_CSTR("file", bad));
+    LOG_ERROR("a file of the usage journal is damaged; it was put aside", LOG_CSTR("file", bad));
     if (renameat(s->folder_fd, s->name, s->folder_fd, bad) < 0)
         unlinkat(s->folder_fd, s->name, 0);
 }
@@ -285,11 +290,15 @@ static enum err take_over(struct segment *s, struct err_info *reterr)
     s->head = head;
     if (!read_all(s->fd, (char *)head, s->bytes))
         return fault("read", s->name, reterr);
-    if (!check_head(s)) {
+    if (check_head(s))
+        return OK;
+    if (is_of_another_version(head))
+        LOG_WARN("a file of the usage journal waits for the version of the program that made it",
+                 LOG_CSTR("file", s->name), LOG_U64("version", head->version));
+    else
         put_aside(s);
-        s->head = NULL;
-        free(head);
-    }
+    s->head = NULL;
+    free(head);
     return OK;
 }
 

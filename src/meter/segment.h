@@ -56,8 +56,8 @@ struct segment {
 /* Makes a file of `bytes` bytes in the folder. ERR_DISK_FAULT. */
 MUST_CHECK enum err segment_new(int folder_fd, size_t bytes, struct segment **ret_segment,
                                 struct err_info *reterr);
-/* Takes over an orphan. OK with NULL: its owner lives, it is gone, or it is no file of ours, which is then renamed to
- * *.bad and told in the log. ERR_DISK_FAULT: it could not be read. */
+/* Takes over an orphan. OK with NULL: its owner lives, it is gone, it is another version's, which the log tells, or it is
+ * no file of ours, which is then renamed to *.bad and told in the log. ERR_DISK_FAULT: it could not be read. */
 MUST_CHECK enum err segment_adopt(int folder_fd, const char *name, struct segment **ret_segment,
                                   struct err_info *reterr);
 /* Empties one of our own that is drained to its end, for its next use. */

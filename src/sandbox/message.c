@@ -70,12 +70,23 @@ bool message_check_to_sandbox(const void *payload, size_t len, union message_any
     }
 }
 
+/* Figures that no run reaches would spoil the sums that they are added to. */
+static bool figures_fit(const struct run_report *r)
+{
+    const uint64_t figures[] = {r->run_ns,      r->cpu_ns,       r->memory_peak_bytes, r->fuel,
+                                r->stdin_bytes, r->stdout_bytes, r->stderr_bytes,      r->host_calls};
+    for (size_t i = 0; i < LENGTH_OF(figures); i++)
+        if (figures[i] > MESSAGE_FIGURE_MAX)
+            return false;
+    return true;
+}
+
 static bool done_fits(const struct message_done *m)
 {
     return m->report.cause < CAUSE_COUNT && m->report.frame_count <= MESSAGE_FRAMES_MAX &&
            m->frames_bytes == m->report.frame_count * sizeof(struct trap_frame) &&
            (uint64_t)m->stdout_bytes + m->stderr_bytes + m->frames_bytes == m->head.data_bytes &&
-           memchr(m->report.text, 0, sizeof m->report.text) != NULL;
+           memchr(m->report.text, 0, sizeof m->report.text) != NULL && figures_fit(&m->report);
 }
 
 bool message_check_from_sandbox(const void *payload, size_t len, union message_any *ret, struct str *ret_data)

@@ -106,6 +106,9 @@ struct trap_frame {
 };
 
 /* How a run ended. The variable part of DONE: the last stdout bytes, then the last stderr bytes. */
+/* Of any figure of a report. */
+#define MESSAGE_FIGURE_MAX ((uint64_t)1 << 53)
+
 struct run_report {
     uint32_t cause; /* enum cause */
     uint32_t exit_code;

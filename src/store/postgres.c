@@ -171,7 +171,7 @@ MUST_CHECK static enum err receive(struct connection *c, PGresult **ret_result, 
 
 static bool is_class(const char *state, const char *class)
 {
-    return strncmp(state, class, 2) == 0;
+    return state[0] == class[0] && state[1] == class[1];
 }
 
 /* What the server's refusal means; `call` NULL: of a script. SQLSTATEs are those of its manual, appendix
@@ -191,6 +191,8 @@ MUST_CHECK static enum err refused(struct connection *c, const PGresult *r, stru
         snprintf(call->fault_name, sizeof call->fault_name, "%s", constraint ? constraint : "");
         return err_set(reterr, ERR_CONFLICT, "the database refused it: %s", message);
     }
+    if (is_class(state, "22") && call) /* a value, or what it would make of a sum, is out of range */
+        return err_set(reterr, ERR_FIELD_INVALID, "the database can't keep it: %s", message);
     if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0)
         c->conn.clashed = true;
     /* The connection's end; a primary that has become a standby; a statement that someone has thrown away, or
@@ -503,7 +505,7 @@ MUST_CHECK static enum err put_rows(struct buf *b, const struct store_call *call
 MUST_CHECK static enum err send_rows(struct connection *c, const char *sql, struct str bytes,
                                      struct err_info *reterr)
 {
-    uint64_t deadline = clock_now_ns() + c->statement_ns;
+    uint64_t deadline = clock_now_ns() + c->statement_ns + GRACE_MS * NS_PER_MS;
     bool sent = PQsendQuery(c->pg, sql);
     enum err e = sent ? flush(c, deadline, reterr) : OK;
     while (sent && !e && PQisBusy(c->pg)) {

@@ -206,6 +206,10 @@ MUST_CHECK static enum err step_failed(struct connection *c, struct store_call *
     case SQLITE_CONSTRAINT_FOREIGNKEY: call->fault = STORE_FAULT_FOREIGN; break;
     case SQLITE_CONSTRAINT_CHECK:
     case SQLITE_CONSTRAINT_NOTNULL: call->fault = STORE_FAULT_CHECK; break;
+    case SQLITE_CONSTRAINT_DATATYPE: /* a sum that is too large becomes a fraction */
+    case SQLITE_MISMATCH:
+    case SQLITE_TOOBIG:
+        return err_set(reterr, ERR_FIELD_INVALID, "the database can't keep it: %s", sqlite3_errmsg(c->db));
     default: return down(c, "using the database", reterr);
     }
     snprintf(call->fault_name, sizeof call->fault_name, "%s", sqlite3_errmsg(c->db));

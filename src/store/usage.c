@@ -48,14 +48,15 @@ struct batch {
     char mended[STORE_TOGETHER][STORE_ERROR_BYTES];
 };
 
+/* The order of the primary key, as bytes: that of the statements, too. */
 static int compare(const struct store_usage *a, const struct store_usage *b)
 {
     uint64_t day_a = a->time_ns / NS_PER_DAY, day_b = b->time_ns / NS_PER_DAY;
     int order = strcmp(a->key_id, b->key_id);
     if (!order)
         order = (day_a > day_b) - (day_a < day_b);
-    if (!order)
-        order = (a->cause > b->cause) - (a->cause < b->cause);
+    if (!order && a->cause != b->cause)
+        order = strcmp(cause_name(a->cause), cause_name(b->cause));
     return order ? order : strcmp(a->user_id, b->user_id);
 }
 

@@ -261,6 +261,27 @@ def test_events_for_a_client_that_reads_late(streams, size):
         assert '"cause":"ok"' in events[-2] and events[-1] == ""
 
 
+def test_progress_on_stderr_for_a_client_that_reads_late(streams):
+    """What goes to stderr is not for this client; it must not count as taken what goes to stdout."""
+    size, count = 65536, 160
+    writer = assemble(f"""(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 2)
+        (data (i32.const 0) "\\20\\00\\00\\00\\00\\00\\01\\00\\20\\00\\00\\00\\01\\00\\00\\00")
+        (func (export "_start") (local $i i32)
+          (loop $again
+            (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 24)))
+            (drop (call $fd_write (i32.const 2) (i32.const 8) (i32.const 1) (i32.const 24)))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $i) (i32.const {count}))))))""")
+    with stream(streams, streams.key, writer) as s:
+        s.write(b"x")
+        s.end_input()
+        assert s.read_head() == 200
+        time.sleep(2)
+        assert sum(map(len, s.chunks())) == count * size
+
+
 def test_events_of_both_streams_and_of_a_failure(streams, guest):
     files = [("wasm", ("g.wasm", guest("c_stderr"))), ("args", (None, '["to stderr"]')), ("input", (None, ""))]
     with connect(streams, streams.key) as client:

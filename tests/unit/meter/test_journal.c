@@ -444,6 +444,20 @@ static void test_a_wrong_head(void **state)
     expect_put_aside();
 }
 
+/* Its runs are not lost: that version can still write them. */
+static void test_a_file_of_another_version(void **state)
+{
+    (void)state;
+    char path[400];
+    make_orphan(path, sizeof path);
+    damage(path, 8, "\x63", 1);
+    journal = open_journal(64 * MIB, 1);
+    assert_int_equal(journal_read(journal, true, rows, 100), 0);
+    assert_int_equal(files(".bad"), 0);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(journal_stats(journal).bytes, 2 * 4 * MIB);
+}
+
 static void test_a_foreign_file(void **state)
 {
     (void)state;
@@ -528,6 +542,7 @@ int main(void)
         TEST(test_runs_behind_the_count_are_found),
         TEST(test_positions_out_of_range),
         TEST(test_a_wrong_head),
+        TEST(test_a_file_of_another_version),
         TEST(test_a_foreign_file),
         TEST(test_a_file_cut_short),
         TEST(test_no_file_at_all),

@@ -230,6 +230,16 @@ static void test_done(void **state)
     m = good_done();
     memset(m.report.text, 'x', sizeof m.report.text);
     assert_false(check_done(&m));
+    uint64_t *const figures[] = {&m.report.run_ns,       &m.report.cpu_ns,      &m.report.memory_peak_bytes,
+                                 &m.report.fuel,         &m.report.stdin_bytes, &m.report.stdout_bytes,
+                                 &m.report.stderr_bytes, &m.report.host_calls};
+    for (size_t i = 0; i < LENGTH_OF(figures); i++) {
+        m = good_done();
+        *figures[i] = MESSAGE_FIGURE_MAX;
+        assert_true(check_done(&m));
+        *figures[i] = MESSAGE_FIGURE_MAX + 1;
+        assert_false(check_done(&m));
+    }
 }
 
 static void test_done_with_too_many_frames(void **state)
