@@ -263,7 +263,7 @@ def test_events_for_a_client_that_reads_late(streams, size):
 
 def test_progress_on_stderr_for_a_client_that_reads_late(streams):
     """What goes to stderr is not for this client; it must not count as taken what goes to stdout."""
-    size, count = 65536, 160
+    size, count = 65536, 1024
     writer = assemble(f"""(module
         (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
         (memory (export "memory") 2)
