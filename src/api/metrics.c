@@ -29,6 +29,9 @@ static void add_runs(struct metrics_gauges *g, const struct api_program *p)
     g->sandboxes = e.sandboxes_ready;
     g->sandboxes_spawned = e.spawned;
     g->sandboxes_died = e.crashes;
+    g->ring_messages_to = e.messages_to;
+    g->ring_messages_from = e.messages_from;
+    g->ring_full = e.ring_full;
     g->compiles = m.compiled;
     g->compile_ns = m.compile_ns;
     g->cache_hits_memory = m.hits_memory;

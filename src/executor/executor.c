@@ -361,6 +361,12 @@ struct exec_stats executor_stats(const struct executor *e)
     struct exec_stats s = {.started = atomic_load(&e->started),
                            .running = atomic_load(&e->running),
                            .queued = atomic_load(&e->queued)};
+    for (uint32_t i = 0; i < e->loop_count; i++) {
+        const struct exec_loop *el = e->loops[i];
+        s.messages_to += atomic_load_explicit(&el->messages_to, memory_order_relaxed);
+        s.messages_from += atomic_load_explicit(&el->messages_from, memory_order_relaxed);
+        s.ring_full += atomic_load_explicit(&el->ring_full, memory_order_relaxed);
+    }
     supervisor_stats(e->supervisor, &s.spawned, &s.crashes, &s.sandboxes_ready);
     if (e->inline_engine)
         s.sandboxes_ready += e->loop_count;

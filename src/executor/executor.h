@@ -94,6 +94,8 @@ void exec_run_credit_output(struct exec_run *r, uint64_t bytes);
 
 struct exec_stats {
     uint64_t started, crashes, spawned;
+    uint64_t messages_to, messages_from; /* sandboxes, through the rings */
+    uint64_t ring_full;                  /* times that a message had to wait for room */
     uint32_t running, queued, sandboxes_ready;
 };
 /* Any thread; figures of the moment. */

@@ -90,7 +90,16 @@ struct exec_loop {
     bool detached;
     atomic_bool pump_posted;
     struct loop_post pump;
+    /* Counted by the loop, read by any thread: messages to and from sandboxes, and those that found a ring full. */
+    _Atomic uint64_t messages_to, messages_from, ring_full;
 };
+
+/* A counter that one thread alone counts up. */
+static inline void exec_count(_Atomic uint64_t *counter)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
 
 struct executor {
     struct exec_config config;

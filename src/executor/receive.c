@@ -117,6 +117,7 @@ bool exec_channel_drain(struct exec_channel *c)
             return false;
         }
         ring_pop(&c->from);
+        exec_count(&c->el->messages_from);
     }
     if (!list_is_empty(&c->pending))
         exec_channel_send_pending(c);

@@ -53,14 +53,29 @@ static bool send_code_fd(struct exec_channel *c, int fd)
     return true;
 }
 
+/* NULL: the ring is full. */
+static void *reserve(struct exec_channel *c, size_t len)
+{
+    void *message = ring_reserve(&c->to, len);
+    if (!message)
+        exec_count(&c->el->ring_full);
+    return message;
+}
+
+static void publish(struct exec_channel *c, size_t len)
+{
+    ring_publish(&c->to, len);
+    exec_count(&c->el->messages_to);
+}
+
 static bool send_load(struct exec_channel *c, const struct exec_code *code)
 {
-    struct message_load *m = ring_reserve(&c->to, sizeof *m);
+    struct message_load *m = reserve(c, sizeof *m);
     if (!m || !send_code_fd(c, code->fd))
         return false;
     *m = (struct message_load){
         .head = {MESSAGE_LOAD, 0, code->id}, .memories = code->memories, .tables = code->tables};
-    ring_publish(&c->to, sizeof *m);
+    publish(c, sizeof *m);
     remember_loaded(c, code->id);
     return true;
 }
@@ -81,7 +96,7 @@ bool exec_channel_send_run(struct exec_channel *c, struct exec_run *r)
     size_t strings = s->entry.len + s->args.len + s->env.len;
     size_t input = MIN(s->input.len, (size_t)MESSAGE_DATA_MAX - strings);
     bool eof = s->input_complete && input == s->input.len;
-    struct message_run *m = ring_reserve(&c->to, sizeof *m + strings + input);
+    struct message_run *m = reserve(c, sizeof *m + strings + input);
     if (!m)
         return false;
     *m = (struct message_run){
@@ -98,7 +113,7 @@ bool exec_channel_send_run(struct exec_channel *c, struct exec_run *r)
         .stdin_eof = eof,
     };
     put(put(put(put((char *)(m + 1), s->entry), s->args), s->env), str_make(s->input.p, input));
-    ring_publish(&c->to, sizeof *m + strings + input);
+    publish(c, sizeof *m + strings + input);
     r->ring_end = c->to.at;
     r->input_at = input;
     r->eof_sent = eof;
@@ -116,12 +131,12 @@ static bool send_stdin(struct exec_channel *c, struct exec_run *r)
         bool last = len == rest.len && (from_spec ? r->spec.input_complete : r->more_eof);
         if (len == 0 && !last)
             return true; /* nothing to send, or no window */
-        struct message_stdin *m = ring_reserve(&c->to, sizeof *m + len);
+        struct message_stdin *m = reserve(c, sizeof *m + len);
         if (!m)
             return false;
         *m = (struct message_stdin){.head = {MESSAGE_STDIN, (uint32_t)len, r->id}, .eof = last};
         put((char *)(m + 1), str_make(rest.p, len));
-        ring_publish(&c->to, sizeof *m + len);
+        publish(c, sizeof *m + len);
         r->stdin_window -= len;
         r->eof_sent = last;
         if (from_spec) {
@@ -137,13 +152,13 @@ static bool send_stdin(struct exec_channel *c, struct exec_run *r)
 static bool send_small(struct exec_channel *c, enum message_type type, uint64_t id, uint64_t bytes)
 {
     size_t len = type == MESSAGE_CANCEL ? sizeof(struct message) : sizeof(struct message_credit);
-    struct message_credit *m = ring_reserve(&c->to, len);
+    struct message_credit *m = reserve(c, len);
     if (!m)
         return false;
     m->head = (struct message){(uint32_t)type, 0, id};
     if (type != MESSAGE_CANCEL)
         m->bytes = bytes;
-    ring_publish(&c->to, len);
+    publish(c, len);
     return true;
 }
 

@@ -1,5 +1,7 @@
 #include "meter/metrics.h"
 
+#include <inttypes.h>
+
 /* Upper bounds in nanoseconds: from a warm run to the longest that the default limits allow. */
 static const uint64_t bounds[METRICS_BUCKETS] = {
     10 * NS_PER_US,  50 * NS_PER_US, 100 * NS_PER_US, 500 * NS_PER_US, NS_PER_MS,
@@ -209,6 +211,13 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
             (double)g->sandboxes_spawned);
     put_one(out, "wasmwiz_sandboxes_died_total", "counter", "Sandbox processes that died.",
             (double)g->sandboxes_died);
+    put_head(out, "wasmwiz_ring_messages_total", "counter", "Messages through the rings, by direction.");
+    buf_printf(out, "wasmwiz_ring_messages_total{direction=\"to_sandbox\"} %" PRIu64 "\n",
+               g->ring_messages_to);
+    buf_printf(out, "wasmwiz_ring_messages_total{direction=\"from_sandbox\"} %" PRIu64 "\n",
+               g->ring_messages_from);
+    put_one(out, "wasmwiz_ring_full_total", "counter", "Times that a message to a sandbox waited for room.",
+            (double)g->ring_full);
     put_one(out, "wasmwiz_compiles_total", "counter", "Modules compiled.", (double)g->compiles);
     put_one(out, "wasmwiz_compile_seconds_total", "counter", "Time spent compiling.",
             (double)g->compile_ns / 1e9);

@@ -36,6 +36,7 @@ struct metrics_gauges {
     uint32_t runs_running, runs_queued, sandboxes, connections;
     uint64_t connections_refused;
     uint64_t sandboxes_spawned, sandboxes_died;
+    uint64_t ring_messages_to, ring_messages_from, ring_full;
     uint64_t compiles, compile_ns, cache_hits_memory, cache_hits_disk, modules_refused, cache_bytes;
     uint32_t modules_loaded, compiling;
     uint64_t start_wall_ns;

@@ -212,6 +212,8 @@ def test_metrics(make_server, run_cli, guest):
         kinds = check_format(answer.text)
         assert kinds["wasmwiz_run_queue_seconds"] == "histogram"
         assert metric(client, server, "wasmwiz_runs_total", cause="ok") == 10
+        assert metric(client, server, "wasmwiz_ring_messages_total", direction="to_sandbox") >= 10
+        assert metric(client, server, "wasmwiz_ring_messages_total", direction="from_sandbox") >= 10
         assert metric(client, server, "wasmwiz_limit_hits_total", limit="minute") == 1
         assert metric(client, server, "wasmwiz_limit_hits_total") == 1
         assert metric(client, server, "wasmwiz_errors_total", code="unauthorized") == 1

@@ -105,8 +105,12 @@ static void test_sums_over_loops(void **state)
     metrics_add(&loops[1].errors[ERR_BUSY], 4);
     metrics_add(&loops[0].limit_hits[1], 1);
     metrics_add(&loops[1].limit_hits[1], 2);
-    scrape(&(struct metrics_gauges){
-        .runs_running = 5, .sandboxes_died = 6, .limit_names = {"", "minute", "day", "concurrency"}});
+    scrape(&(struct metrics_gauges){.runs_running = 5,
+                                    .sandboxes_died = 6,
+                                    .ring_messages_to = 7,
+                                    .ring_messages_from = 8,
+                                    .ring_full = 9,
+                                    .limit_names = {"", "minute", "day", "concurrency"}});
     assert_true(value_of("wasmwiz_limit_hits_total{limit=\"minute\"}") == 3);
     assert_true(value_of("wasmwiz_limit_hits_total{limit=\"day\"}") == 0);
     assert_true(value_of("wasmwiz_runs_total{cause=\"ok\"}") == 2);
@@ -118,6 +122,9 @@ static void test_sums_over_loops(void **state)
     assert_true(value_of("wasmwiz_run_memory_peak_bytes") == 9000);
     assert_true(value_of("wasmwiz_runs_running") == 5);
     assert_true(value_of("wasmwiz_sandboxes_died_total") == 6);
+    assert_true(value_of("wasmwiz_ring_messages_total{direction=\"to_sandbox\"}") == 7);
+    assert_true(value_of("wasmwiz_ring_messages_total{direction=\"from_sandbox\"}") == 8);
+    assert_true(value_of("wasmwiz_ring_full_total") == 9);
     double cpu = value_of("wasmwiz_run_cpu_seconds_total");
     assert_true(cpu > 0.0499 && cpu < 0.0501);
     assert_non_null(strstr(buf_cstr(&text), "\"busy\"} 7\n"));
