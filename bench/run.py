@@ -81,7 +81,7 @@ def measure(chosen):
     program = chosen.build / "wasmwiz"
     if not program.exists():
         raise BenchError(f"{program} is missing: run `make build`")
-    run(["cmake", "--build", chosen.build, "--target", "run_cost", "parked", "handshakes"])
+    run(["cmake", "--build", chosen.build, "--target", "run_cost", "parked", "handshakes", "key_check"])
     tables, others_cores = {}, {}
     with tempfile.TemporaryDirectory(prefix="wasmwiz-bench-") as folder:
         bench = Bench(
