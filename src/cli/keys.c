@@ -1,5 +1,6 @@
 /* `wasmwiz keys`: API keys in the database. */
 #include "auth/key.h"
+#include "store/audit.h"
 #include "base/clock.h"
 #include "cli/command.h"
 #include "main/commands.h"
@@ -88,6 +89,18 @@ static bool parse(int argc, char **argv, void *request)
     return strcmp(r->verb, "revoke") == 0 && r->target && !r->name;
 }
 
+/* Into the audit trail. The key itself is there by then: that this failed is said, and no more. */
+static void note(struct store *store, const char *action, const char *target, const char *detail)
+{
+    struct err_info err = {0};
+    struct store_audit_event event = {.time_ns = clock_wall_ns()};
+    snprintf(event.action, sizeof event.action, "%s", action);
+    snprintf(event.target, sizeof event.target, "%s", target);
+    snprintf(event.detail, sizeof event.detail, "%s", detail);
+    if (store_audit_add(store, &event, &err))
+        fprintf(stderr, "wasmwiz keys: the audit trail does not have it: %s\n", err_text(&err));
+}
+
 static enum err carry_out(const void *request, const struct settings *s, struct err_info *reterr)
 {
     const struct request *r = request;
@@ -101,8 +114,10 @@ static enum err carry_out(const void *request, const struct settings *s, struct 
         e = list_keys(store, reterr);
     } else if (strcmp(r->verb, "revoke") == 0) {
         e = store_key_revoke(store, str_of(r->target), clock_wall_ns(), reterr);
-        if (!e)
+        if (!e) {
+            note(store, "key.revoke", r->target, "on the command line");
             fprintf(stderr, "revoked %s; servers notice within a second\n", r->target);
+        }
     } else {
         e = auth_salt_load(s->data_dir, s->api_salt, s->environment == ENVIRONMENT_DEVELOPMENT, &salt,
                            reterr);
@@ -112,8 +127,10 @@ static enum err carry_out(const void *request, const struct settings *s, struct 
             const struct auth_key_request wanted = {
                 .name = str_of(r->name), .tier = str_of(r->tier), .expires_ns = r->expires_ns};
             e = auth_key_create(auth, &wanted, &row, token, reterr);
-            if (!e)
+            if (!e) {
+                note(store, "key.create", row.id, r->name);
                 printf("%s\n", token);
+            }
             auth_free(auth);
         }
     }

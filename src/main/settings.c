@@ -79,8 +79,8 @@ static void put_amount(struct buf *out, const struct row *row, uint64_t value)
 static void put_range(struct buf *out, const struct row *row)
 {
     switch (row->kind) {
-    case KIND_TEXT:
-    case KIND_SECRET: buf_puts(out, "text"); return;
+    case KIND_TEXT: buf_puts(out, "text"); return;
+    case KIND_SECRET: buf_puts(out, "text, secret"); return;
     case KIND_CHOICE: {
         struct str words = str_of(row->words);
         for (const char *between = ""; words.len; between = " or ") {

@@ -87,6 +87,8 @@ def test_two_servers_share_a_postgres_that_comes_and_goes(
                 == "x"
             )
     lines(run_cli(["keys", "revoke", name], env=env))
+    assert postgres.ask("SELECT action FROM audit_events ORDER BY id DESC LIMIT 1") == ["key.revoke"]
+    assert int(postgres.ask("SELECT count(*) FROM audit_events WHERE action = 'key.create'")[0]) > 0
     for server in servers:
         wait_until(
             lambda here=server: status(here, key) == 401, "a revoked key is refused", 3
