@@ -1,10 +1,12 @@
 """What is tried against accounts and keys, and two databases under them. Against the real server."""
 
+import re
 import socket
 import sqlite3
 import threading
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from people import (
@@ -303,3 +305,45 @@ def test_text_is_never_sql(backend, make_server, postgres, run_cli):
     added = {table: len(after[table]) - len(before[table]) for table in TABLES}
     assert added == dict.fromkeys(TABLES, 0) | {"users": 1, "api_keys": 1, "sessions": 1}
     assert all(set(before[table]) <= set(after[table]) for table in TABLES)
+
+
+ENDPOINTS = Path(__file__).resolve().parents[2] / "src" / "api" / "endpoints.def"
+ENDPOINT = re.compile(r'^ENDPOINT\((\w+), "([^"]+)", \w+, \d+, "([^"]*)"', re.MULTILINE)
+QUERIES = ("cursor", "limit", "user_id", "key_id", "actor", "target", "by", "from", "to", "format")
+FITTING = {
+    "password": PASSWORD, "name": "fits", "expires_in": 60, "role": "user", "tier": "free", "active": True,
+    "per_minute": 1, "per_day": 1, "concurrency": 1, "url": "https://example.org/hook", "events": ["key.created"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_no_field_of_any_endpoint_is_sql(backend, make_server, postgres, run_cli):
+    """Every address, field and parameter of the table of endpoints, one at a time, the others as they should be."""
+    server = start(make_server, backend, postgres, run_cli)
+    admin = become_admin(server)
+    check(admin("POST", "/api/webhooks", {"url": FITTING["url"], "events": ["key.created"]}), 201)
+    before = snapshot(server, backend, postgres)
+    seen = set()
+    found = ENDPOINT.findall(ENDPOINTS.read_text())
+    assert len(found) > 25
+    for method, path, fields in found:
+        if path in ("/api/auth/logout", "/api/auth/password", "/api/log") or (method, path) == ("DELETE", "/api/auth/sessions"):
+            continue  # these end the session that asks, or do not end
+        for text in INJECTIONS:
+            quoted = urllib.parse.quote(text, safe="")
+            asked = [(path.replace("*", quoted), None)] if "*" in path else []
+            if method == "GET":
+                asked += [(f"{path.replace('*', 'x')}?{name}={quoted}", None) for name in QUERIES]
+            for field in fields.split():
+                fitting = {name: FITTING.get(name, fresh_email()) for name in fields.split()}
+                for value in (text, [text]):
+                    asked.append((path.replace("*", "fits"), fitting | {field: value}))
+            for address, body in asked:
+                person = Person(server) if path in ("/api/auth/register", "/api/auth/login") else admin
+                answer = person(method, address, body)
+                assert answer.status_code < 500, (method, address, body, answer.text)
+                seen.add(answer.status_code)
+    assert {200, 400, 404} <= seen
+    after = snapshot(server, backend, postgres)
+    for table in ("users", "api_keys", "webhooks", "schema_migrations"):
+        assert set(before[table]) <= set(after[table]), table
