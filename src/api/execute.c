@@ -233,7 +233,7 @@ void execution_add_field(struct execution_fields *f, struct str name, struct str
 
 void execution_add_limits(struct execution_fields *f, const struct invocation *inv)
 {
-    size_t count = inv->limit_asked ? limit_fields(&inv->limit.state, f->limits) : 0;
+    size_t count = limit_fields(&inv->limit.state, f->limits);
     for (size_t i = 0; i < count; i++)
         execution_add_field(f, str_of(f->limits[i].name), str_of(f->limits[i].value));
 }

@@ -74,6 +74,11 @@ static enum step_result refuse_by_limit(struct invocation *inv)
     return STEP_FAIL;
 }
 
+static struct kv_figures figures_of(const struct auth_principal *who)
+{
+    return (struct kv_figures){who->per_minute, who->per_day, who->concurrency};
+}
+
 /* No run begins that could not be recorded. */
 static bool reserve_usage(struct invocation *inv)
 {
@@ -93,7 +98,7 @@ static enum step_result step_admit(struct invocation *inv)
     if (!inv->context->limit || !inv->who)
         return STEP_DONE;
     if (!inv->limit_asked) {
-        const struct kv_figures figures = {inv->who->per_minute, inv->who->per_day, inv->who->concurrency};
+        const struct kv_figures figures = figures_of(inv->who);
         inv->limit_asked = true;
         w->ready = on_limit;
         if (limit_execution(inv->context->limit, inv->context->loop, str_of(inv->who->id), &figures, w) ==
@@ -282,10 +287,27 @@ static enum step_result step_record(struct invocation *inv)
     return STEP_DONE;
 }
 
+/* Who was refused before the limits were asked is told how the key stands, too. True: the answer comes later. */
+static bool look_at_limit(struct invocation *inv)
+{
+    const struct invoke_context *c = inv->context;
+    if (!inv->failure.code || inv->limit_asked || inv->limit_looked || !inv->who || !c->limit)
+        return false;
+    const struct kv_figures figures = figures_of(inv->who);
+    inv->limit_looked = true;
+    inv->limit.ready = on_limit;
+    return limit_look(c->limit, c->loop, str_of(inv->who->id), &figures, &inv->limit) == LIMIT_ASK;
+}
+
 static enum step_result step_reply(struct invocation *inv)
 {
-    if (!inv->gone)
-        inv->origin->reply(inv);
+    if (inv->gone)
+        return STEP_DONE;
+    if (look_at_limit(inv))
+        return STEP_WAIT;
+    if (inv->limit_looked)
+        inv->limit.state.refused_by = LIMIT_NOTHING; /* waiting would not help this request */
+    inv->origin->reply(inv);
     return STEP_DONE;
 }
 

@@ -54,8 +54,9 @@ struct invoke_origin {
     void (*started)(struct invocation *inv);
     /* The guest takes more stdin; NULL where inv->input is all. */
     void (*stdin_room)(struct invocation *inv, size_t bytes);
-    /* Takes the outcome: inv->failure.code is set and nothing ran, or inv->receipt is filled. Not called for an
-     * invocation whose client is gone. Must not keep the invocation. */
+    /* Takes the outcome: inv->failure.code is set and nothing ran, or inv->receipt is filled; inv->limit.state says how
+     * the key stands, zeroes where there is none or no limit. Not called for an invocation whose client is gone. Must
+     * not keep the invocation. */
     void (*reply)(struct invocation *inv);
     /* The invocation is about to be freed. */
     void (*released)(struct invocation *inv);
@@ -108,6 +109,7 @@ struct invocation {
     /* admit */
     bool usage_reserved;
     bool limit_asked;
+    bool limit_looked; /* nothing was taken: it failed before that */
     struct limit_wait limit;
 
     /* resolve */

@@ -122,6 +122,13 @@ class Redis:
             _, _, seconds, _, microseconds = (reply.readline().strip() for _ in range(5))
         return int(seconds) + int(microseconds) / 1e6
 
+    def pause(self):
+        """It keeps its connections and says nothing, until resume()."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self):
         """SIGKILL. Fine when it is gone already."""
         if self._process:

@@ -1,7 +1,10 @@
 """Rate limits of the tiers: in one instance, and shared by two through a real Redis."""
 
+import socket
+import urllib.parse
+
 import pytest
-from support import connect, execute, wait_until
+from support import connect, execute, metric, raw_request, wait_until
 
 FREE_PER_MINUTE = 10
 
@@ -30,6 +33,79 @@ def test_refusals_cost_nothing(limited, run_cli, guest):
             return execute(client, limited, guest("wat_echo"), b"").status_code == 429
 
         wait_until(refused, "the limit is met, by a fast machine at once", 60)
+
+
+def tells_how_it_stands(answer, left):
+    """The fields, in both spellings; no reason to wait."""
+    headers = answer.headers
+    assert headers["RateLimit-Limit"] == headers["X-RateLimit-Limit"] == str(FREE_PER_MINUTE)
+    assert int(headers["RateLimit-Remaining"]) == int(headers["X-RateLimit-Remaining"]) >= left
+    assert headers["RateLimit-Reset"] == headers["X-RateLimit-Reset"]
+    assert "Retry-After" not in headers
+
+
+def refusals(server, key, guest):
+    """Requests of a good key that are refused before a token is taken."""
+    with connect(server, key) as client:
+        for path in ("/execute", "/execute/stream"):
+            parts = [("wasm", ("guest.wasm", guest("wat_echo"))), ("input", (None, b""))]
+            yield 400, client.post(path, files=parts[1:])
+            yield 400, client.post(path, files=[("nonsense", (None, b""))])
+            yield 400, client.post(path, files=[("fuel", (None, b"-1")), *parts])
+            yield 400, client.post(path, content=b"x", headers={"Content-Type": "multipart/form-data; boundary=b"})
+            yield 400, client.post(path, files=[("wasm", ("guest.wasm", b"no module at all")), parts[1]])
+            yield 413, client.post(path, files=[("wasm", ("guest.wasm", b"\0" * 70_000)), parts[1]])
+            yield 415, client.post(path, json={})
+
+
+def every_refusal_tells(server, run_cli, guest):
+    key = make_key(run_cli, server, "told", "free")
+    for status, answer in refusals(server, key, guest):
+        assert answer.status_code == status, answer.text
+        tells_how_it_stands(answer, FREE_PER_MINUTE)
+    with connect(server, key) as client:
+        spent = [execute(client, server, guest("wat_echo"), b"").status_code for _ in range(FREE_PER_MINUTE)]
+        assert spent == [200] * FREE_PER_MINUTE, "looking takes nothing"
+    for status, answer in refusals(server, key, guest):
+        assert answer.status_code == status, answer.text
+        tells_how_it_stands(answer, 0)
+    with connect(server, "nobody-s-key") as stranger:
+        assert "RateLimit-Limit" not in execute(stranger, server, guest("wat_echo"), b"").headers
+
+
+SMALL = {"RATE_LIMITS": "on", "MAX_WASM_SIZE": "64K"}
+
+
+def test_refusals_tell_how_the_key_stands(make_server, run_cli, guest):
+    every_refusal_tells(make_server(**SMALL), run_cli, guest)
+
+
+def test_refusals_tell_how_the_key_stands_in_redis(make_server, run_cli, guest, redis):
+    server = make_server(**SMALL, REDIS_URL=redis.url)
+    with connect(server) as client:
+        wait_until(lambda: health(client, server)["status"] == "ok", "limits are shared")
+    every_refusal_tells(server, run_cli, guest)
+
+
+def test_leaving_while_redis_is_asked(make_server, run_cli, guest, redis):
+    """Nothing is left of who leaves while it is asked how the key stands."""
+    server = make_server(**SMALL, REDIS_URL=redis.url)
+    key = make_key(run_cli, server, "leaver", "free")
+    address = urllib.parse.urlsplit(server.url)
+    bad = raw_request(server, key, b"no module", b"")
+    with connect(server, key) as client:
+        wait_until(lambda: health(client, server)["status"] == "ok", "limits are shared")
+        assert execute(client, server, b"no module", b"").status_code == 400, "the key is known"
+        redis.pause()
+        for _ in range(20):
+            with socket.create_connection((address.hostname, address.port), 10) as leaver:
+                leaver.sendall(bad)
+        redis.resume()
+        answer = execute(client, server, b"no module", b"")
+        assert answer.status_code == 400
+        tells_how_it_stands(answer, FREE_PER_MINUTE)
+        wait_until(lambda: metric(client, server, "wasmwiz_connections") == 1, "nobody is left")
+    server.stop()  # it waits for what is under way
 
 
 def health(client, server):

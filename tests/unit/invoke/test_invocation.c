@@ -27,6 +27,7 @@ static struct {
     struct exec_spec spec;
     unsigned given, refunded;
     enum err replied; /* the code that reply() saw */
+    struct limit_state limit_told;
     struct receipt receipt;
     char out[100];
     unsigned key_refs, module_refs, cancelled, idle;
@@ -78,16 +79,39 @@ void auth_principal_unref(struct auth_principal *k)
     w.key_refs -= k != NULL;
 }
 
+static void tell_limit(struct limit_wait *wait)
+{
+    wait->answer = w.limit;
+    wait->state.limit = 7;
+    wait->state.refused_by = w.limit == LIMIT_REFUSED ? LIMIT_MINUTE : LIMIT_NOTHING;
+}
+
 enum limit_answer limit_execution(struct limit *l, struct loop *of, struct str name,
                                   const struct kv_figures *figures, struct limit_wait *wait)
 {
-    (void)l, (void)figures;
+    (void)l;
+    assert_int_equal(figures->per_minute, 7);
     assert_ptr_equal(of, &loop);
     assert_true(str_eq(name, STR_LIT("key-id")));
     note("limit");
-    wait->answer = w.limit;
+    tell_limit(wait);
     w.limit_wait = wait;
     return w.limit_asks ? LIMIT_ASK : w.limit;
+}
+
+enum limit_answer limit_look(struct limit *l, struct loop *of, struct str name,
+                             const struct kv_figures *figures, struct limit_wait *wait)
+{
+    (void)l;
+    assert_ptr_equal(of, &loop);
+    assert_true(str_eq(name, STR_LIT("key-id")));
+    assert_int_equal(figures->per_minute, 7);
+    note("look");
+    w.limit_wait = wait;
+    if (w.limit_asks)
+        return LIMIT_ASK;
+    tell_limit(wait);
+    return w.limit;
 }
 
 enum err limit_refusal(const struct limit_state *state, struct err_info *info)
@@ -98,7 +122,7 @@ enum err limit_refusal(const struct limit_state *state, struct err_info *info)
 
 const char *limit_what_name(enum limit_what what)
 {
-    assert_int_equal(what, LIMIT_NOTHING);
+    assert_int_equal(what, LIMIT_MINUTE);
     return "day";
 }
 
@@ -243,6 +267,7 @@ static void reply(struct invocation *i)
 {
     note("reply");
     w.replied = i->failure.code;
+    w.limit_told = i->limit.state;
     w.receipt = i->receipt;
     if (!w.own_output)
         snprintf(w.out, sizeof w.out, "1:%.*s 2:%.*s", STR_FMT(buf_str(&i->output[0])),
@@ -289,6 +314,7 @@ static int setup(void **state)
     w.module_at_once = true;
     loop_init(&loop, 0);
     snprintf(key.id, sizeof key.id, "key-id");
+    key.per_minute = 7;
     snprintf(key.user_id, sizeof key.user_id, "user-id");
     snprintf(key.key_id, sizeof key.key_id, "public-id");
     module.compile_ns = 5000;
@@ -539,7 +565,7 @@ static void test_nothing_runs_that_could_not_be_recorded(void **state)
     context.usage = (struct usage_loop *)&w;
     w.journal_full = true;
     begin();
-    expect_trace("auth receive reply released");
+    expect_trace("auth receive look reply released");
     assert_int_equal(w.replied, ERR_BUSY);
     assert_int_equal(w.given, 0);
 }
@@ -597,7 +623,7 @@ static void test_receive_fails(void **state)
     (void)state;
     w.received = STEP_FAIL;
     begin();
-    expect_failure(ERR_PART_MISSING, "auth receive reply released", false, false);
+    expect_failure(ERR_PART_MISSING, "auth receive look reply released", false, false);
 }
 
 static void test_rate_limit(void **state)
@@ -620,6 +646,34 @@ static void test_rate_limit_later(void **state)
     w.limit_wait->ready(w.limit_wait);
     expect_trace("auth receive limit reply released");
     assert_int_equal(w.replied, ERR_RATE_LIMITED);
+}
+
+/* Who is known is told how the key stands, whatever it was refused for; and that this takes nothing. */
+static void test_refused_before_the_limit_was_asked(void **state)
+{
+    (void)state;
+    w.received = STEP_FAIL;
+    w.limit = LIMIT_REFUSED;
+    begin();
+    expect_failure(ERR_PART_MISSING, "auth receive look reply released", false, false);
+    assert_int_equal(w.limit_told.limit, 7);
+    assert_int_equal(w.limit_told.refused_by, LIMIT_NOTHING); /* that is not why */
+    assert_int_equal(w.told_limits, 0);
+    assert_int_equal(atomic_load(&metrics.limit_hits[LIMIT_MINUTE]), 0);
+}
+
+static void test_limit_is_looked_at_later(void **state)
+{
+    (void)state;
+    w.received = STEP_FAIL;
+    w.limit_asks = true;
+    begin();
+    expect_trace("auth receive look");
+    assert_non_null(inv);
+    tell_limit(w.limit_wait);
+    w.limit_wait->ready(w.limit_wait);
+    expect_failure(ERR_PART_MISSING, "auth receive look reply released", false, false);
+    assert_int_equal(w.limit_told.limit, 7);
 }
 
 static void test_module_fails(void **state)
@@ -672,7 +726,7 @@ static void test_failed_from_outside(void **state)
     w.received = STEP_WAIT;
     begin();
     break_body(inv);
-    expect_failure(ERR_MULTIPART_BROKEN, "auth receive reply released", false, false);
+    expect_failure(ERR_MULTIPART_BROKEN, "auth receive look reply released", false, false);
 }
 
 static void test_failed_from_within(void **state)
@@ -681,7 +735,7 @@ static void test_failed_from_within(void **state)
     w.received = STEP_WAIT;
     w.in_receive = break_body;
     begin();
-    expect_failure(ERR_MULTIPART_BROKEN, "auth receive reply released", false, false);
+    expect_failure(ERR_MULTIPART_BROKEN, "auth receive look reply released", false, false);
 }
 
 /* Even where receive() says that all is well. */
@@ -691,7 +745,19 @@ static void test_failed_from_within_and_done(void **state)
     w.received = STEP_DONE;
     w.in_receive = break_body;
     begin();
-    expect_failure(ERR_MULTIPART_BROKEN, "auth receive reply released", false, false);
+    expect_failure(ERR_MULTIPART_BROKEN, "auth receive look reply released", false, false);
+}
+
+static void test_body_breaks_while_looking(void **state)
+{
+    (void)state;
+    w.received = STEP_FAIL;
+    w.limit_asks = true;
+    begin();
+    break_body(inv);
+    expect_trace("auth receive look");
+    w.limit_wait->ready(w.limit_wait);
+    expect_failure(ERR_PART_MISSING, "auth receive look reply released", false, false);
 }
 
 /* A stream's body may break at any time. */
@@ -795,6 +861,18 @@ static void test_gone_while_asking_the_limit(void **state)
     expect_gone("auth receive limit released", true, true);
 }
 
+static void test_gone_while_looking(void **state)
+{
+    (void)state;
+    w.received = STEP_FAIL;
+    w.limit_asks = true;
+    begin();
+    invocation_abandon(inv);
+    assert_non_null(inv);
+    w.limit_wait->ready(w.limit_wait);
+    expect_gone("auth receive look released", false, false);
+}
+
 static void test_gone_while_loading(void **state)
 {
     (void)state;
@@ -891,6 +969,8 @@ int main(void)
         SPINE_TEST(test_receive_fails),
         SPINE_TEST(test_rate_limit),
         SPINE_TEST(test_rate_limit_later),
+        SPINE_TEST(test_refused_before_the_limit_was_asked),
+        SPINE_TEST(test_limit_is_looked_at_later),
         SPINE_TEST(test_which_runs_webhooks_hear_of),
         SPINE_TEST(test_module_fails),
         SPINE_TEST(test_module_is_rejected_later),
@@ -899,6 +979,7 @@ int main(void)
         SPINE_TEST(test_failed_from_outside),
         SPINE_TEST(test_failed_from_within),
         SPINE_TEST(test_failed_from_within_and_done),
+        SPINE_TEST(test_body_breaks_while_looking),
         SPINE_TEST(test_failed_while_running),
         SPINE_TEST(test_failed_before_it_started),
         SPINE_TEST(test_failed_while_loading),
@@ -907,6 +988,7 @@ int main(void)
         SPINE_TEST(test_gone_from_within),
         SPINE_TEST(test_gone_from_within_and_done),
         SPINE_TEST(test_gone_while_asking_the_limit),
+        SPINE_TEST(test_gone_while_looking),
         SPINE_TEST(test_gone_while_loading),
         SPINE_TEST(test_gone_while_compiling),
         SPINE_TEST(test_gone_while_running),
