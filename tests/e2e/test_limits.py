@@ -4,7 +4,7 @@ import socket
 import urllib.parse
 
 import pytest
-from support import connect, execute, metric, raw_request, wait_until
+from support import Crowd, connect, execute, metric, raw_request, wait_until
 
 FREE_PER_MINUTE = 10
 
@@ -106,6 +106,22 @@ def test_leaving_while_redis_is_asked(make_server, run_cli, guest, redis):
         tells_how_it_stands(answer, FREE_PER_MINUTE)
         wait_until(lambda: metric(client, server, "wasmwiz_connections") == 1, "nobody is left")
     server.stop()  # it waits for what is under way
+
+
+def test_runs_at_once(limited, run_cli, guest):
+    """A free key has four; a fifth is not let in, and costs no token."""
+    key = make_key(run_cli, limited, "busy", "free")
+    forever = raw_request(limited, key, guest("wat_forever"), b"", timeout_ms=4000)
+    with connect(limited, key) as client:
+        with Crowd(limited, [forever] * 4):
+            under_way = "wasmwiz_runs_(running|queued)"
+            wait_until(lambda: metric(client, limited, under_way) == 4, "four are under way")
+            refused = execute(client, limited, guest("wat_echo"), b"")
+        assert refused.status_code == 429
+        assert refused.json()["error"].startswith("4 executions of this key are under way, which is its limit")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert metric(client, limited, "wasmwiz_limit_hits_total", limit="concurrency") == 1
+        assert execute(client, limited, guest("wat_echo"), b"").status_code == 200, "they have ended"
 
 
 def health(client, server):
