@@ -41,6 +41,11 @@ struct way {
 
 static void go_on(struct way *w);
 
+static void count_refusal(const struct way *w, enum metrics_limit limit)
+{
+    metrics_add(&w->api->invoke.metrics->limit_hits[limit], 1);
+}
+
 /* --- the end ------------------------------------------------------------------------------------ */
 static void free_way(struct way *w)
 {
@@ -86,6 +91,8 @@ static void send_reply(struct way *w)
             fields[n++] = (struct http_field){STR_LIT("WWW-Authenticate"), STR_LIT("Bearer")};
         else if (err_may_retry(w->result) && !w->limit_state.refused_by)
             fields[n++] = (struct http_field){STR_LIT("Retry-After"), str_of(retry_after)};
+        if (w->result == ERR_RATE_LIMITED && !w->limit_state.refused_by) /* so the work said it */
+            count_refusal(w, METRICS_LIMIT_LOGIN);
     }
     WW_ASSERT(!call->out.overflow);
     for (size_t i = 0; surface && i < surface->field_count; i++)
@@ -274,7 +281,7 @@ static enum err take_limit(struct way *w)
         limit_give(w->api->invoke.limit, w->api->invoke.loop, &w->limit.ticket, false);
     if (!refused)
         return OK;
-    metrics_add(&w->api->invoke.metrics->limit_hits[w->limit.state.refused_by], 1);
+    count_refusal(w, w->stage == AT_ADDRESS_LIMIT ? METRICS_LIMIT_ADDRESS : METRICS_LIMIT_REQUESTS);
     LOG_WARN("rate limit", LOG_CSTR("request_id", w->call.request_id), LOG_CSTR("peer", w->call.peer),
              LOG_CSTR("who", w->call.who ? w->call.who->id : ""), LOG_U64("limit", w->limit.state.figure));
     return limit_refusal(&w->limit.state, &w->info);

@@ -8,8 +8,6 @@
 
 enum { SANDBOXES_MAX = 256, TEXT_BYTES_MAX = 256 * 1024 };
 
-_Static_assert((int)LIMIT_CONCURRENCY + 1 == METRICS_LIMITS, "a counter for each limit");
-
 struct scrape {
     uv_work_t work;
     struct http_exchange *x; /* NULL: the client left */
@@ -86,8 +84,6 @@ static void add_services(struct metrics_gauges *g, const struct api_program *p)
         g->usage = usage_stats(p->usage);
     for (enum retention_table i = 0; i < RETENTION_COUNT; i++)
         g->rows_deleted[i] = atomic_load(&p->retention->deleted[i]);
-    for (int i = LIMIT_MINUTE; i < METRICS_LIMITS; i++)
-        g->limit_names[i] = limit_what_name((enum limit_what)i);
 }
 
 /* --- who asks ----------------------------------------------------------------------------------- */

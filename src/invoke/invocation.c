@@ -324,6 +324,17 @@ static void tell_of_run(struct invocation *inv)
                                                 .wall_ns = failed ? clock_wall_ns() : 0});
 }
 
+static enum metrics_limit limit_of(const struct limit_state *state)
+{
+    switch (state->refused_by) {
+    case LIMIT_DAY: return METRICS_LIMIT_DAY;
+    case LIMIT_CONCURRENCY: return METRICS_LIMIT_CONCURRENCY;
+    case LIMIT_NOTHING:
+    case LIMIT_MINUTE: break;
+    }
+    return METRICS_LIMIT_MINUTE;
+}
+
 static void count(const struct invocation *inv)
 {
     struct metrics *m = inv->context->metrics;
@@ -338,7 +349,7 @@ static void count(const struct invocation *inv)
     if (inv->module && inv->module_source == MODULE_COMPILED)
         metrics_observe(&m->compile_time, inv->module->compile_ns);
     if (inv->limit_asked && inv->limit.answer == LIMIT_REFUSED)
-        metrics_add(&m->limit_hits[inv->limit.state.refused_by], 1);
+        metrics_add(&m->limit_hits[limit_of(&inv->limit.state)], 1);
 }
 
 static void write_line(const struct invocation *inv)

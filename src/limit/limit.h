@@ -70,7 +70,7 @@ enum limit_answer limit_address(struct limit *l, struct loop *loop, const struct
  * which it is afterwards. On the thread of `loop`. */
 void limit_give(struct limit *l, struct loop *loop, struct kv_ticket *ticket, bool refund);
 
-/* "minute", "day", "concurrency": the label of the metric and of JSON. "" for nothing. */
+/* "minute", "day", "concurrency": for people and JSON. "" for nothing. */
 const char *limit_what_name(enum limit_what what);
 /* Fills `info` with ERR_RATE_LIMITED and the sentence for a refusal. Returns that code. */
 enum err limit_refusal(const struct limit_state *state, struct err_info *info);

@@ -72,6 +72,20 @@ static void put_histogram(struct buf *out, const char *name, const char *help,
                (unsigned long long)sum);
 }
 
+static void put_limit_hits(struct buf *out, const struct metrics *const *loops, size_t count)
+{
+    static const char *const names[METRICS_LIMIT_COUNT] = {
+        [METRICS_LIMIT_MINUTE] = "minute",           [METRICS_LIMIT_DAY] = "day",
+        [METRICS_LIMIT_CONCURRENCY] = "concurrency", [METRICS_LIMIT_REQUESTS] = "requests",
+        [METRICS_LIMIT_ADDRESS] = "address",         [METRICS_LIMIT_LOGIN] = "login",
+    };
+    put_head(out, "wasmwiz_limit_hits_total", "counter", "Requests that were one too many, by the limit.");
+    for (size_t i = 0; i < METRICS_LIMIT_COUNT; i++)
+        buf_printf(out, "wasmwiz_limit_hits_total{limit=\"%s\"} %llu\n", names[i],
+                   (unsigned long long)total(loops, count,
+                                             offsetof(struct metrics, limit_hits) + i * sizeof(uint64_t)));
+}
+
 /* This process under the names that every Prometheus client uses, then its children. */
 static void put_processes(struct buf *out, const struct metrics_gauges *g)
 {
@@ -175,13 +189,7 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
         buf_printf(out, "wasmwiz_http_requests_total{class=\"%zuxx\"} %llu\n", i,
                    (unsigned long long)total(loops, count,
                                              offsetof(struct metrics, http_requests) + i * sizeof(uint64_t)));
-    put_head(out, "wasmwiz_limit_hits_total", "counter",
-             "Requests that a rate limit refused, by the limit of the key or address.");
-    for (size_t i = 1; i < METRICS_LIMITS; i++)
-        if (g->limit_names[i])
-            buf_printf(out, "wasmwiz_limit_hits_total{limit=\"%s\"} %llu\n", g->limit_names[i],
-                       (unsigned long long)total(
-                           loops, count, offsetof(struct metrics, limit_hits) + i * sizeof(uint64_t)));
+    put_limit_hits(out, loops, count);
     put_histogram(out, "wasmwiz_run_seconds", "Wall time of runs.", loops, count,
                   offsetof(struct metrics, run_time));
     put_histogram(out, "wasmwiz_run_queue_seconds", "Time that runs waited for a place in a sandbox.", loops,

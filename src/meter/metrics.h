@@ -12,7 +12,18 @@
 #include "meter/retention.h"
 #include "meter/usage.h"
 
-enum { METRICS_BUCKETS = 14, METRICS_STATUS_CLASSES = 6, METRICS_LIMITS = 4 };
+enum { METRICS_BUCKETS = 14, METRICS_STATUS_CLASSES = 6 };
+
+/* What refused a request for being one too many. */
+enum metrics_limit {
+    METRICS_LIMIT_MINUTE, /* executions: of a key's tier */
+    METRICS_LIMIT_DAY,
+    METRICS_LIMIT_CONCURRENCY,
+    METRICS_LIMIT_REQUESTS, /* all else: of a key, of a client address */
+    METRICS_LIMIT_ADDRESS,
+    METRICS_LIMIT_LOGIN, /* attempts that could be guesses, of an account or an address */
+    METRICS_LIMIT_COUNT
+};
 
 struct metrics_histogram {
     _Atomic uint64_t buckets[METRICS_BUCKETS + 1];
@@ -23,7 +34,7 @@ struct metrics {
     _Atomic uint64_t runs[CAUSE_COUNT];
     _Atomic uint64_t errors[ERR_COUNT];                     /* requests refused, by code */
     _Atomic uint64_t http_requests[METRICS_STATUS_CLASSES]; /* by status / 100 */
-    _Atomic uint64_t limit_hits[METRICS_LIMITS];            /* by enum limit_what; the first is not used */
+    _Atomic uint64_t limit_hits[METRICS_LIMIT_COUNT];
     _Atomic uint64_t cpu_ns, stdin_bytes, stdout_bytes, memory_peak_max_bytes, host_calls;
     struct metrics_histogram run_time;
     struct metrics_histogram queue_time;
@@ -40,7 +51,6 @@ struct metrics_gauges {
     uint64_t compiles, compile_ns, cache_hits_memory, cache_hits_disk, modules_refused, cache_bytes;
     uint32_t modules_loaded, compiling;
     uint64_t start_wall_ns;
-    const char *limit_names[METRICS_LIMITS];
     struct machine_process front;
     uint64_t fds, fds_max;
     uint64_t children_cpu_ns; /* of sandboxes and compilers, ended ones too */

@@ -22,7 +22,7 @@ from people import (
     open_site,
 )
 from services import SALT
-from support import wait_until
+from support import metric, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,15 @@ def account(site):
 def test_brute_force_is_slowed_down(site, account):
     email = account[0]["email"]
     guesser = Person(site)
+
+    def hits():
+        return metric(guesser.http, site, "wasmwiz_limit_hits_total", limit="login")
+
+    before = hits()
     locked = guess_until_refused(lambda: guesser.login(email, "wrong horse"), 5)
     assert code_of(locked) == "rate_limited" and int(locked.headers["Retry-After"]) >= 1
     check(Person(site).login(email), 429)  # for everybody, wherever from
+    assert hits() == before + 2
     check(account[1]("GET", "/api/auth/me"), 200)  # keys go on
     wait_until(lambda: Person(site).login(email).status_code == 200, "the account opens again", 60)
     check(guesser.login(email, "wrong horse"), 401)  # and all is forgotten
@@ -219,6 +225,8 @@ def test_requests_are_limited(make_server, run_cli):
     assert statuses == [401] * 8 + [429]
     check(Person(server)("GET", "/api/auth/me"), 401)  # another address
     assert "rate limit" in server.log_text()
+    for limit, hits in {"requests": 1, "address": 1, "login": 0, "minute": 0}.items():
+        assert metric(person.http, server, "wasmwiz_limit_hits_total", limit=limit) == hits, limit
 
 
 def test_known_clients_do_not_count_as_addresses(make_server, run_cli):

@@ -408,6 +408,7 @@ static void errors_say_when_to_come_again(void **state)
     assert_int_equal(ask("GET /nothing", NULL, "%s", ""), 204);
     assert_true(says("Cache-Control: no-store"));
     assert_int_equal(w->metrics.errors[ERR_RATE_LIMITED], 1);
+    assert_int_equal(w->metrics.limit_hits[METRICS_LIMIT_LOGIN], 1);
 }
 
 static void a_silent_store_is_told(void **state)
@@ -437,6 +438,8 @@ static void limits_are_kept_and_given_back(void **state)
     }
     assert_int_equal(ask("GET /account", NULL, "%s", ""), 429);
     assert_int_equal(ask("GET /open", NULL, "Authorization: Basic x\r\n"), 401); /* before any limit */
+    for (enum metrics_limit i = 0; i < METRICS_LIMIT_COUNT; i++)
+        assert_int_equal(w->metrics.limit_hits[i], i == METRICS_LIMIT_REQUESTS || i == METRICS_LIMIT_ADDRESS);
 }
 
 static void turn_until_waiting(unsigned count)

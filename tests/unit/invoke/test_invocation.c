@@ -83,7 +83,7 @@ static void tell_limit(struct limit_wait *wait)
 {
     wait->answer = w.limit;
     wait->state.limit = 7;
-    wait->state.refused_by = w.limit == LIMIT_REFUSED ? LIMIT_MINUTE : LIMIT_NOTHING;
+    wait->state.refused_by = w.limit == LIMIT_REFUSED ? LIMIT_DAY : LIMIT_NOTHING;
 }
 
 enum limit_answer limit_execution(struct limit *l, struct loop *of, struct str name,
@@ -122,7 +122,7 @@ enum err limit_refusal(const struct limit_state *state, struct err_info *info)
 
 const char *limit_what_name(enum limit_what what)
 {
-    assert_int_equal(what, LIMIT_MINUTE);
+    assert_int_equal(what, LIMIT_DAY);
     return "day";
 }
 
@@ -635,6 +635,7 @@ static void test_rate_limit(void **state)
     assert_int_equal(w.replied, ERR_RATE_LIMITED);
     assert_int_equal(w.told_limits, 1);
     assert_int_equal(w.told_bad, 0);
+    assert_int_equal(atomic_load(&metrics.limit_hits[METRICS_LIMIT_DAY]), 1);
 }
 
 static void test_rate_limit_later(void **state)
@@ -659,7 +660,8 @@ static void test_refused_before_the_limit_was_asked(void **state)
     assert_int_equal(w.limit_told.limit, 7);
     assert_int_equal(w.limit_told.refused_by, LIMIT_NOTHING); /* that is not why */
     assert_int_equal(w.told_limits, 0);
-    assert_int_equal(atomic_load(&metrics.limit_hits[LIMIT_MINUTE]), 0);
+    for (size_t i = 0; i < METRICS_LIMIT_COUNT; i++)
+        assert_int_equal(atomic_load(&metrics.limit_hits[i]), 0);
 }
 
 static void test_limit_is_looked_at_later(void **state)

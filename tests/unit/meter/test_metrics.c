@@ -50,8 +50,7 @@ static void test_format(void **state)
 {
     (void)state;
     metrics_count_run(&loops[0], CAUSE_OK, 1000, 500, 1, 2, 3, 4);
-    scrape(&(struct metrics_gauges){.start_wall_ns = 1500000000 * NS_PER_S,
-                                    .limit_names = {"", "minute", "day", "concurrency"}});
+    scrape(&(struct metrics_gauges){.start_wall_ns = 1500000000 * NS_PER_S});
     struct str rest = buf_str(&text), name = STR_NULL;
     bool helped = false;
     unsigned samples = 0;
@@ -103,16 +102,20 @@ static void test_sums_over_loops(void **state)
     metrics_count_run(&loops[1], CAUSE_DEADLINE, 60 * NS_PER_S, 0, 0, 0, 100, 0);
     metrics_add(&loops[0].errors[ERR_BUSY], 3);
     metrics_add(&loops[1].errors[ERR_BUSY], 4);
-    metrics_add(&loops[0].limit_hits[1], 1);
-    metrics_add(&loops[1].limit_hits[1], 2);
+    metrics_add(&loops[0].limit_hits[METRICS_LIMIT_MINUTE], 1);
+    metrics_add(&loops[1].limit_hits[METRICS_LIMIT_MINUTE], 2);
+    metrics_add(&loops[1].limit_hits[METRICS_LIMIT_LOGIN], 5);
     scrape(&(struct metrics_gauges){.runs_running = 5,
                                     .sandboxes_died = 6,
                                     .ring_messages_to = 7,
                                     .ring_messages_from = 8,
-                                    .ring_full = 9,
-                                    .limit_names = {"", "minute", "day", "concurrency"}});
+                                    .ring_full = 9});
     assert_true(value_of("wasmwiz_limit_hits_total{limit=\"minute\"}") == 3);
     assert_true(value_of("wasmwiz_limit_hits_total{limit=\"day\"}") == 0);
+    assert_true(value_of("wasmwiz_limit_hits_total{limit=\"concurrency\"}") == 0);
+    assert_true(value_of("wasmwiz_limit_hits_total{limit=\"requests\"}") == 0);
+    assert_true(value_of("wasmwiz_limit_hits_total{limit=\"address\"}") == 0);
+    assert_true(value_of("wasmwiz_limit_hits_total{limit=\"login\"}") == 5);
     assert_true(value_of("wasmwiz_runs_total{cause=\"ok\"}") == 2);
     assert_true(value_of("wasmwiz_runs_total{cause=\"deadline\"}") == 1);
     assert_true(value_of("wasmwiz_runs_total{cause=\"trap\"}") == 0); /* there before it first happens */
