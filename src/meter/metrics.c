@@ -3,19 +3,30 @@
 #include <inttypes.h>
 
 /* Upper bounds in nanoseconds: from a warm run to the longest that the default limits allow. */
-static const uint64_t bounds[METRICS_BUCKETS] = {
+static const uint64_t time_bounds[METRICS_BUCKETS] = {
     10 * NS_PER_US,  50 * NS_PER_US, 100 * NS_PER_US, 500 * NS_PER_US, NS_PER_MS,
     5 * NS_PER_MS,   10 * NS_PER_MS, 50 * NS_PER_MS,  100 * NS_PER_MS, 200 * NS_PER_MS,
     500 * NS_PER_MS, NS_PER_S,       5 * NS_PER_S,    10 * NS_PER_S,
 };
 
-void metrics_observe(struct metrics_histogram *h, uint64_t ns)
+/* In bytes: from one page of WebAssembly to more than most servers allow. */
+static const uint64_t memory_bounds[METRICS_BUCKETS] = {
+    64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, 1 * MIB,   2 * MIB,   4 * MIB,
+    8 * MIB,  16 * MIB,  32 * MIB,  64 * MIB,  128 * MIB, 256 * MIB, 512 * MIB,
+};
+
+static void observe(struct metrics_histogram *h, const uint64_t bounds[METRICS_BUCKETS], uint64_t value)
 {
     size_t i = 0;
-    while (i < METRICS_BUCKETS && ns > bounds[i])
+    while (i < METRICS_BUCKETS && value > bounds[i])
         i++;
     metrics_add(&h->buckets[i], 1);
-    metrics_add(&h->sum_ns, ns);
+    metrics_add(&h->sum, value);
+}
+
+void metrics_observe(struct metrics_histogram *h, uint64_t ns)
+{
+    observe(h, time_bounds, ns);
 }
 
 void metrics_count_run(struct metrics *m, enum cause cause, uint64_t duration_ns, uint64_t cpu_ns,
@@ -29,6 +40,7 @@ void metrics_count_run(struct metrics *m, enum cause cause, uint64_t duration_ns
     metrics_add(&m->host_calls, host_calls);
     if (memory_peak_bytes > atomic_load_explicit(&m->memory_peak_max_bytes, memory_order_relaxed))
         atomic_store_explicit(&m->memory_peak_max_bytes, memory_peak_bytes, memory_order_relaxed);
+    observe(&m->run_memory, memory_bounds, memory_peak_bytes);
     metrics_observe(&m->run_time, duration_ns);
 }
 
@@ -53,8 +65,10 @@ static uint64_t total(const struct metrics *const *loops, size_t count, size_t o
     return sum;
 }
 
+/* `unit`: what is shown as 1. */
 static void put_histogram(struct buf *out, const char *name, const char *help,
-                          const struct metrics *const *loops, size_t count, size_t offset)
+                          const struct metrics *const *loops, size_t count, size_t offset,
+                          const uint64_t bounds[METRICS_BUCKETS], double unit)
 {
     uint64_t sum = 0;
     put_head(out, name, "histogram", help);
@@ -62,14 +76,19 @@ static void put_histogram(struct buf *out, const char *name, const char *help,
         sum +=
             total(loops, count, offset + offsetof(struct metrics_histogram, buckets) + i * sizeof(uint64_t));
         if (i < METRICS_BUCKETS)
-            buf_printf(out, "%s_bucket{le=\"%g\"} %llu\n", name, (double)bounds[i] / 1e9,
+            buf_printf(out, "%s_bucket{le=\"%.9g\"} %llu\n", name, (double)bounds[i] / unit,
                        (unsigned long long)sum);
         else
             buf_printf(out, "%s_bucket{le=\"+Inf\"} %llu\n", name, (unsigned long long)sum);
     }
-    uint64_t sum_ns = total(loops, count, offset + offsetof(struct metrics_histogram, sum_ns));
-    buf_printf(out, "%s_sum %.9f\n%s_count %llu\n", name, (double)sum_ns / 1e9, name,
-               (unsigned long long)sum);
+    uint64_t all = total(loops, count, offset + offsetof(struct metrics_histogram, sum));
+    buf_printf(out, "%s_sum %.9f\n%s_count %llu\n", name, (double)all / unit, name, (unsigned long long)sum);
+}
+
+static void put_times(struct buf *out, const char *name, const char *help, const struct metrics *const *loops,
+                      size_t count, size_t offset)
+{
+    put_histogram(out, name, help, loops, count, offset, time_bounds, 1e9);
 }
 
 static void put_limit_hits(struct buf *out, const struct metrics *const *loops, size_t count)
@@ -190,15 +209,17 @@ void metrics_put_text(struct buf *out, const struct metrics *const *loops, size_
                    (unsigned long long)total(loops, count,
                                              offsetof(struct metrics, http_requests) + i * sizeof(uint64_t)));
     put_limit_hits(out, loops, count);
-    put_histogram(out, "wasmwiz_run_seconds", "Wall time of runs.", loops, count,
-                  offsetof(struct metrics, run_time));
-    put_histogram(out, "wasmwiz_run_queue_seconds", "Time that runs waited for a place in a sandbox.", loops,
-                  count, offsetof(struct metrics, queue_time));
-    put_histogram(out, "wasmwiz_module_compile_seconds",
-                  "Time that compiling took, for each run that had to wait for it.", loops, count,
-                  offsetof(struct metrics, compile_time));
-    put_histogram(out, "wasmwiz_http_request_seconds", "Time from a request's head to its reply.", loops,
-                  count, offsetof(struct metrics, request_time));
+    put_times(out, "wasmwiz_run_seconds", "Wall time of runs.", loops, count,
+              offsetof(struct metrics, run_time));
+    put_times(out, "wasmwiz_run_queue_seconds", "Time that runs waited for a place in a sandbox.", loops,
+              count, offsetof(struct metrics, queue_time));
+    put_times(out, "wasmwiz_module_compile_seconds",
+              "Time that compiling took, for each run that had to wait for it.", loops, count,
+              offsetof(struct metrics, compile_time));
+    put_times(out, "wasmwiz_http_request_seconds", "Time from a request's head to its reply.", loops, count,
+              offsetof(struct metrics, request_time));
+    put_histogram(out, "wasmwiz_run_memory_bytes", "The most memory that each run had.", loops, count,
+                  offsetof(struct metrics, run_memory), memory_bounds, 1);
     put_one(out, "wasmwiz_run_cpu_seconds_total", "counter", "Processor time of guests.",
             (double)TOTAL(cpu_ns) / 1e9);
     put_one(out, "wasmwiz_run_stdin_bytes_total", "counter", "Bytes that guests read.",

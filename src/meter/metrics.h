@@ -27,7 +27,7 @@ enum metrics_limit {
 
 struct metrics_histogram {
     _Atomic uint64_t buckets[METRICS_BUCKETS + 1];
-    _Atomic uint64_t sum_ns;
+    _Atomic uint64_t sum;
 };
 
 struct metrics {
@@ -40,6 +40,7 @@ struct metrics {
     struct metrics_histogram queue_time;
     struct metrics_histogram compile_time; /* as one waits for it who brought the module */
     struct metrics_histogram request_time;
+    struct metrics_histogram run_memory; /* peaks in bytes */
 };
 
 /* Figures of the moment that others keep. */
@@ -71,6 +72,7 @@ static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
                           memory_order_relaxed);
 }
+/* Into a histogram of times. */
 void metrics_observe(struct metrics_histogram *h, uint64_t ns);
 /* A finished run. */
 void metrics_count_run(struct metrics *m, enum cause cause, uint64_t duration_ns, uint64_t cpu_ns,

@@ -218,6 +218,8 @@ def test_metrics(make_server, run_cli, guest):
         assert metric(client, server, "wasmwiz_limit_hits_total") == 1
         assert metric(client, server, "wasmwiz_errors_total", code="unauthorized") == 1
         assert metric(client, server, "wasmwiz_run_queue_seconds_count") == 10
+        assert metric(client, server, "wasmwiz_run_memory_bytes_count") == 10
+        assert metric(client, server, "wasmwiz_run_memory_bytes_sum") >= 10 * 65536
         assert metric(client, server, "wasmwiz_module_compile_seconds_count") == 1
         assert metric(client, server, "wasmwiz_module_cache_hits_total", place="memory") == 9
         assert metric(client, server, "wasmwiz_compiles_total") == 1

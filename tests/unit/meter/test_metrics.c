@@ -159,6 +159,28 @@ static void test_histogram(void **state)
     assert_int_equal(buckets, METRICS_BUCKETS + 1);
 }
 
+/* In bytes; a page of WebAssembly is the least that most runs have. */
+static void test_memory_of_runs(void **state)
+{
+    (void)state;
+    static const uint64_t peaks[] = {0,         64 * KIB,      64 * KIB + 1, 3 * MIB,
+                                     512 * MIB, 512 * MIB + 1, 4ULL << 30};
+    double sum = 0;
+    for (size_t i = 0; i < LENGTH_OF(peaks); i++) {
+        metrics_count_run(&loops[i % 2], CAUSE_OK, 0, 0, 0, 0, peaks[i], 0);
+        sum += (double)peaks[i];
+    }
+    scrape(&(struct metrics_gauges){0});
+    assert_true(value_of("wasmwiz_run_memory_bytes_bucket{le=\"65536\"}") == 2);
+    assert_true(value_of("wasmwiz_run_memory_bytes_bucket{le=\"131072\"}") == 3);
+    assert_true(value_of("wasmwiz_run_memory_bytes_bucket{le=\"2097152\"}") == 3);
+    assert_true(value_of("wasmwiz_run_memory_bytes_bucket{le=\"4194304\"}") == 4);
+    assert_true(value_of("wasmwiz_run_memory_bytes_bucket{le=\"536870912\"}") == 5);
+    assert_true(value_of("wasmwiz_run_memory_bytes_bucket{le=\"+Inf\"}") == 7);
+    assert_true(value_of("wasmwiz_run_memory_bytes_count") == 7);
+    assert_true(value_of("wasmwiz_run_memory_bytes_sum") == sum);
+}
+
 static void test_memory_peak_is_a_maximum(void **state)
 {
     (void)state;
@@ -174,6 +196,7 @@ int main(void)
         METRICS_TEST(test_format),
         METRICS_TEST(test_sums_over_loops),
         METRICS_TEST(test_histogram),
+        METRICS_TEST(test_memory_of_runs),
         METRICS_TEST(test_memory_peak_is_a_maximum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
