@@ -18,9 +18,10 @@ static const char usage[] =
     "       wasmwiz admin list\n"
     "       wasmwiz admin role EMAIL admin|operator|user\n"
     "       wasmwiz admin password EMAIL [--password-stdin]\n\n"
-    "create makes an account (default: an administrator); so a new installation gets its first one. role "
-    "and\n"
-    "password change an account; a new password ends its sessions. Servers notice within a second.\n"
+    "create makes an account (default: an administrator); so a new installation gets its first one. It "
+    "prints\n"
+    "the account's first API key, and nothing else, on stdout: it can't be shown again. role and password\n"
+    "change an account; a new password ends its sessions. Servers notice within a second.\n"
     "A password is asked for on the terminal, or is the first line of stdin with --password-stdin. None is "
     "ever\n"
     "printed.\n"
@@ -129,9 +130,13 @@ static enum err create(struct auth *auth, const struct request *r, const char *p
                                              .tier = str_of(r->tier),
                                              .when = AUTH_USER_ANY_TIME};
     enum err e = auth_user_create(auth, &wanted, &command_line, &user, token, reterr);
-    explicit_bzero(token, sizeof token); /* keys are made where they can be copied from */
-    if (!e)
-        printf("made %s, %s, with the id %s\n", user.email, store_role_name(user.role), user.id);
+    if (!e) {
+        fprintf(stderr, "made %s, %s, with the id %s; its first API key, which can't be shown again:\n",
+                user.email, store_role_name(user.role), user.id);
+        printf("%s\n", token);
+        fflush(stdout);
+    }
+    explicit_bzero(token, sizeof token);
     return e;
 }
 

@@ -2,11 +2,13 @@
 
 import os
 import pty
+import re
 import subprocess
 import time
 
 import pytest
 from conftest import PROGRAM, environment
+from support import connect, execute
 
 PASSWORD = "correct horse battery"
 
@@ -33,7 +35,8 @@ def test_create_list_role_password(run_cli, env):
     made = create(run_cli, env, "root@example.org")
     assert made.returncode == 0, made.stderr
     assert PASSWORD not in (made.stdout + made.stderr).decode()
-    assert b"ww_" not in made.stdout, "no key is shown"
+    assert re.fullmatch(rb"ww_[0-9A-Za-z]{40}\n", made.stdout), "its key, and nothing else"
+    assert made.stdout.strip() not in made.stderr and b"root@example.org" in made.stderr
     assert create(run_cli, env, "some@example.org", "--role", "user", "--tier", "basic").returncode == 0
     assert accounts(run_cli, env) == {
         "root@example.org": ("admin", "free", "active"),
@@ -51,13 +54,26 @@ def test_create_list_role_password(run_cli, env):
     assert run_cli(["admin", "role", "nobody@example.org", "admin"], env=env).returncode == 1
 
 
+def test_the_printed_key_is_the_account_s_first(run_cli, make_server, guest):
+    server = make_server()
+    env = {"DATA_DIR": str(server.data_dir)}
+    key = create(run_cli, env, "root@example.org").stdout.decode().strip()
+    listed = run_cli(["keys", "list"], env=env).stdout.decode().splitlines()[1:]
+    mine = [line for line in listed if line.endswith(" default")]
+    assert len(mine) == 1 and key[:12] in mine[0], "the account has one, and it is this"
+    with connect(server, key) as client:
+        assert client.get("/api/auth/me").json()["email"] == "root@example.org"
+        assert execute(client, server, guest("wat_echo"), b"x").status_code == 200
+    assert key not in server.log_text()
+
+
 @pytest.mark.parametrize(
     ("email", "password"),
     [("no address", PASSWORD), ("a@b", "short"), ("a@b", ""), ("a@b", "x" * 257), ("a@b", "x" * 5000)],
 )
 def test_bad_ones_are_refused(run_cli, env, email, password):
     done = create(run_cli, env, email, password=password)
-    assert done.returncode == 1
+    assert done.returncode == 1 and done.stdout == b"", "no key without an account"
     assert len(done.stderr.splitlines()) == 1
     assert accounts(run_cli, env) == {}
 
