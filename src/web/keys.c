@@ -63,17 +63,22 @@ enum err web_keys_show(struct api_call *call, const struct web_keys_view *view, 
     struct key_rows list = {.arena = &call->arena, .now_ns = clock_wall_ns()};
     struct store_cursor cursor = view->from;
     char csrf[AUTH_SESSION_BYTES];
-    enum err e = store_key_page(call->program->store, view->user->id, &cursor, LENGTH_OF(list.rows), list_key,
-                                &list, reterr);
+    size_t limit = view->limit ? view->limit : LENGTH_OF(list.rows);
+    WW_ASSERT(limit <= LENGTH_OF(list.rows));
+    enum err e =
+        store_key_page(call->program->store, view->user->id, &cursor, limit, list_key, &list, reterr);
     if (e)
         return e;
     char next[20 + sizeof cursor.id + 1] = ""; /* a time in digits, '-', an id */
-    if (list.count == LENGTH_OF(list.rows))
+    char same_limit[sizeof "&limit=" + 20] = "";
+    if (list.count == limit)
         snprintf(next, sizeof next, "%llu-%s", (unsigned long long)cursor.time_ns, cursor.id);
+    if (limit != LENGTH_OF(list.rows))
+        snprintf(same_limit, sizeof same_limit, "&limit=%zu", limit);
     const struct web_value values[] = {
         WEB_TEXT("error", str_of(view->error)), WEB_TEXT("key", str_of(view->key)),
         WEB_TEXT("key_name", view->key_name),   WEB_LIST("keys", list.rows, list.count),
-        WEB_TEXT("next", str_of(next)),
+        WEB_TEXT("next", str_of(next)),         WEB_TEXT("same_limit", str_of(same_limit)),
     };
     auth_session_csrf(call->program->auth, view->session, csrf);
     web_page_show(call, &(struct web_page){.template = "api_keys",
@@ -100,8 +105,9 @@ MUST_CHECK static enum err show_own(struct api_call *call, struct web_keys_view 
 enum err web_keys(struct api_call *call, struct err_info *reterr)
 {
     struct web_keys_view view = {.error = NULL};
-    size_t limit;
-    enum err e = api_call_page(call, &view.from, &limit, reterr);
+    enum err e = api_call_page(call, &view.from, &view.limit, reterr);
+    if (!e && view.limit > API_PAGE_DEFAULT)
+        e = err_set(reterr, ERR_FIELD_INVALID, "limit: this page shows at most %d keys", API_PAGE_DEFAULT);
     return e ? e : show_own(call, view, reterr);
 }
 

@@ -34,6 +34,7 @@ struct web_keys_view {
     const struct store_user *user;
     const char *session;      /* its id */
     struct store_cursor from; /* where the list begins; zeroes: at the newest */
+    size_t limit;             /* keys on the page, at most API_PAGE_DEFAULT, which 0 means */
     struct str key_name;      /* of the key that was, or was not made; .p NULL: none */
     const char *key;          /* the new key itself; NULL: there is none */
     const char *error;        /* NULL: none */

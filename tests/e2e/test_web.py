@@ -322,6 +322,15 @@ def test_pages_of_keys(site, member):
     rest = is_page(check(member.get(link), 200)).text
     names += re.findall(r'scope="row"[^>]*>([^<]*)<', rest)
     assert names == [f"k{n}" for n in reversed(range(52))] + ["default"] and "cursor=" not in rest
+    found, link = [], "/api-keys?limit=20"
+    while link:
+        page = is_page(check(member.get(link), 200)).text
+        found.append(re.findall(r'scope="row"[^>]*>([^<]*)<', page))
+        older = re.search(r'href="(/api-keys\?cursor=[^"]+)"', page)
+        link = older and html.unescape(older[1])
+    assert [len(page) for page in found] == [20, 20, 13] and sum(found, []) == names
+    for limit in ("0", "51", "1000", "1001", "x", "", "-1"):
+        refused(member.get(f"/api-keys?limit={limit}"), 400)
 
 
 # --- the rest -------------------------------------------------------------------------------------
