@@ -526,7 +526,7 @@ static void a_stream_may_not_begin(void **state)
     assert_int_equal(ask("HEAD /stream", NULL, "%s", ""), 200);
     assert_true(says("Content-Type: text/event-stream\r\n"));
     assert_int_equal(ask("GET /stream?fail", NULL, "%s", ""), 503);
-    assert_true(says("as if it were down") && !led.call);
+    assert_true(says("\"store_down\"") && !says("as if it were down") && !led.call);
     led.refuses = true;
     assert_int_equal(ask("GET /stream", NULL, "%s", ""), 503);
     assert_true(says("no stream for you") && says("Content-Type: application/json\r\n"));
