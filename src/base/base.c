@@ -1,10 +1,23 @@
 #include "base/base.h"
 
+#include <execinfo.h>
 #include <unistd.h>
+
+enum { BACKTRACE_FRAMES_MAX = 64 };
+
+/* The first backtrace() of a process loads the unwinder, which allocates and opens files. A bug may have broken the heap,
+ * and a sandbox opens nothing once its walls stand; so it is done before anything else. */
+__attribute__((constructor)) static void load_unwinder(void)
+{
+    void *frame;
+    (void)backtrace(&frame, 1);
+}
 
 NORETURN void ww_assert_failed(const char *condition, const char *file, int line)
 {
+    void *frames[BACKTRACE_FRAMES_MAX];
     fprintf(stderr, "wasmwiz: bug at %s:%d: %s does not hold\n", file, line, condition);
+    backtrace_symbols_fd(frames, backtrace(frames, BACKTRACE_FRAMES_MAX), STDERR_FILENO);
     abort();
 }
 

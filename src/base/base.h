@@ -41,7 +41,8 @@
 #define NS_PER_S (1000 * NS_PER_MS)
 #define WASM_PAGE_BYTES (64 * KIB)
 
-/* An assertion that stays in release builds: a broken invariant ends the process with the place. */
+/* An assertion that stays in release builds: a broken invariant ends the process with the place and a backtrace on stderr,
+ * "PROGRAM(+OFFSET)[ADDRESS]" a frame; addr2line -f -e PROGRAM OFFSET tells the function and line. */
 #define WW_ASSERT(cond) ((cond) ? (void)0 : ww_assert_failed(#cond, __FILE__, __LINE__))
 NORETURN void ww_assert_failed(const char *condition, const char *file, int line);
 /* A place that the program can't come to, whatever others do; `why` is the sentence about it. */

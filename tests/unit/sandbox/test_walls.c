@@ -128,6 +128,26 @@ static void test_first_half(void **state)
     assert_int_equal(child_status(look_at_first_half), 0);
 }
 
+static int break_behind_walls(void)
+{
+    EXPECT(dup2(STDOUT_FILENO, STDERR_FILENO) == STDERR_FILENO);
+    alarm(60);
+    EXPECT(raise_with((struct walls_limits){.keep_fds = 3}));
+    EXPECT(walls_seal(WALLS_SANDBOX, NULL) == OK);
+    WW_ASSERT(2 + 2 == 5);
+    return 0;
+}
+
+static void test_a_bug_behind_walls_is_told(void **state)
+{
+    (void)state;
+    int status = child_status(break_behind_walls);
+    const char *frame = strstr(said, "unit_sandbox_walls(");
+    if (status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) || !strstr(said, "2 + 2 == 5") ||
+        !frame || !strstr(frame, "[0x"))
+        fail_msg("status %x:\n%s", (unsigned)status, said);
+}
+
 static void *do_nothing(void *arg)
 {
     return arg;
@@ -225,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_everything_is_refused),
         cmocka_unit_test(test_probe_sees_open_doors),
         cmocka_unit_test(test_first_half),
+        cmocka_unit_test(test_a_bug_behind_walls_is_told),
         cmocka_unit_test(test_compiler_may_have_threads),
         cmocka_unit_test(test_ordinary_work_goes_on),
         cmocka_unit_test(test_size_of_files),
