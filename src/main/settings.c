@@ -3,7 +3,7 @@
 #include <errno.h>
 
 enum kind { KIND_TEXT, KIND_SECRET, KIND_NUMBER, KIND_BYTES, KIND_DURATION, KIND_CHOICE };
-enum { ENV_FILE_BYTES_MAX = 64 * 1024 };
+enum { ENV_FILE_BYTES_MAX = 64 * 1024, LOG_LEVEL_UNSET = 1000 };
 
 struct row {
     const char *variable;
@@ -242,14 +242,30 @@ static void load_flags(struct settings *s, int *argc, char **argv, struct buf *e
     *argc = kept;
 }
 
+/* Nobody has set LOG_LEVEL: RUST_LOG does, else the default. */
+static void take_rust_log(struct settings *s, struct buf *errors)
+{
+    const struct row *row = row_by_variable(STR_LIT("LOG_LEVEL"));
+    struct str name = str_of(s->rust_log[0] ? s->rust_log : row->initial);
+    if (set_value(s, row, str_eq(name, STR_LIT("trace")) ? STR_LIT("debug") : name))
+        return;
+    buf_printf(errors, "RUST_LOG: \"%.*s\" is not allowed; allowed is trace or ",
+               STR_FMT(str_make(name.p, MIN(name.len, (size_t)60))));
+    put_range(errors, row);
+    buf_putc(errors, '\n');
+}
+
 bool settings_load(struct settings *s, int *argc, char **argv, struct buf *reterrors)
 {
     memset(s, 0, sizeof *s);
     for (size_t i = 0; i < ROWS; i++)
         WW_ASSERT(set_value(s, &rows[i], str_of(rows[i].initial)));
+    s->log_level = LOG_LEVEL_UNSET;
     each_in_env_file(reterrors, take_from_env_file, &(struct env_file){s, reterrors});
     load_environment(s, reterrors);
     load_flags(s, argc, argv, reterrors);
+    if (s->log_level == LOG_LEVEL_UNSET)
+        take_rust_log(s, reterrors);
     return reterrors->len == 0;
 }
 

@@ -181,6 +181,41 @@ static void test_env_file(void **state)
     expect_no_errors();
 }
 
+static void test_rust_log(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"trace", "debug", "info", "warn", "error"};
+    for (unsigned i = 0; i < LENGTH_OF(words); i++) {
+        setenv("RUST_LOG", words[i], 1);
+        load(NULL);
+        expect_no_errors();
+        assert_int_equal(s.log_level, i ? i - 1 : 0);
+    }
+    static const char *const bad[] = {"loud", "INFO", "wasmwiz=debug", "debug,hyper=info", "off"};
+    for (unsigned i = 0; i < LENGTH_OF(bad); i++) {
+        setenv("RUST_LOG", bad[i], 1);
+        load(NULL);
+        expect_complaint("RUST_LOG: ");
+        expect_complaint(bad[i]);
+        expect_complaint("allowed is trace or debug or info or warn or error");
+        assert_int_equal(lines(&errors), 1);
+    }
+    put_env_file("LOG_LEVEL=warn\n"); /* then nobody asks RUST_LOG, whatever it says */
+    load(NULL);
+    expect_no_errors();
+    assert_int_equal(s.log_level, 2);
+    put_env_file("RUST_LOG=error\n");
+    unsetenv("RUST_LOG");
+    load(NULL);
+    assert_int_equal(s.log_level, 3);
+    char flag[] = "--log-level=debug", *argv[] = {flag, NULL};
+    load(argv);
+    assert_int_equal(s.log_level, 0);
+    put_env_file("");
+    load(NULL);
+    assert_int_equal(s.log_level, 1);
+}
+
 /* What does not fit must not be left out in silence. */
 static void test_env_file_that_is_too_large(void **state)
 {
@@ -408,6 +443,7 @@ int main(void)
         SETTINGS_TEST(test_precedence),
         SETTINGS_TEST(test_flags),
         SETTINGS_TEST(test_env_file),
+        SETTINGS_TEST(test_rust_log),
         SETTINGS_TEST(test_env_file_that_is_too_large),
         SETTINGS_TEST(test_ranges),
         SETTINGS_TEST(test_words_that_are_no_values),
