@@ -24,10 +24,11 @@ enum err api_account_register(struct api_call *call, struct str email, struct st
                               struct err_info *reterr)
 {
     const struct api_program *program = call->program;
+    const struct auth_actor client = api_call_actor(call);
     enum err e = api_account_may_register(call, reterr);
     return e ? e
-             : auth_user_register(program->auth, email, password, program->first_is_admin, call->peer,
-                                  ret_user, ret_token, &call->retry_after_s, reterr);
+             : auth_user_register(program->auth, email, password, program->first_is_admin, &client, ret_user,
+                                  ret_token, &call->retry_after_s, reterr);
 }
 
 enum err api_register(struct api_call *call, struct err_info *reterr)
@@ -69,7 +70,8 @@ enum err api_account_login(struct api_call *call, struct str email, struct str p
                            struct store_user *ret_user, struct auth_session *ret_session,
                            struct err_info *reterr)
 {
-    enum err e = auth_user_login(call->program->auth, email, password, call->peer, ret_user,
+    const struct auth_actor client = api_call_actor(call);
+    enum err e = auth_user_login(call->program->auth, email, password, &client, ret_user,
                                  &call->retry_after_s, reterr);
     return e ? e : api_account_begin_session(call, ret_user, ret_session, reterr);
 }
@@ -138,8 +140,9 @@ enum err api_me(struct api_call *call, struct err_info *reterr)
 enum err api_account_change_password(struct api_call *call, struct str current, struct str password,
                                      struct err_info *reterr)
 {
+    const struct auth_actor client = api_call_actor(call);
     return auth_user_change_password(call->program->auth, call->who->user_id, current, password,
-                                     call->session, call->peer, &call->retry_after_s, reterr);
+                                     call->session, &client, &call->retry_after_s, reterr);
 }
 
 enum err api_password(struct api_call *call, struct err_info *reterr)

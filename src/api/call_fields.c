@@ -18,7 +18,10 @@ void api_call_field(struct api_call *call, const char *name, struct str value)
 struct auth_actor api_call_actor(const struct api_call *call)
 {
     const struct auth_principal *who = call->who;
-    return (struct auth_actor){!who ? "" : who->user_id[0] ? who->user_id : who->id, call->peer};
+    return (struct auth_actor){!who              ? ""
+                               : who->user_id[0] ? who->user_id
+                                                 : who->id,
+                               call->peer, call->request_id};
 }
 
 void api_call_event(const struct api_call *call, enum log_level level, const char *action, const char *target,
@@ -29,6 +32,7 @@ void api_call_event(const struct api_call *call, enum log_level level, const cha
                                                          .actor = api_call_actor(call).id,
                                                          .target = target,
                                                          .address = call->peer,
+                                                         .request_id = call->request_id,
                                                          .detail = detail});
 }
 

@@ -7,11 +7,12 @@
 
 struct auth_event {
     enum log_level level;
-    const char *action;  /* a word, e.g. "key.revoke" */
-    const char *actor;   /* a user's or key's id; "" = nobody, or the command line */
-    const char *target;  /* the id or name of what it was done to; "" = nothing */
-    const char *address; /* the client's; "" = none */
-    const char *detail;  /* for people, without secrets; "" = nothing to add */
+    const char *action;     /* a word, e.g. "key.revoke" */
+    const char *actor;      /* a user's or key's id; "" = nobody, or the command line */
+    const char *target;     /* the id or name of what it was done to; "" = nothing */
+    const char *address;    /* the client's; "" = none */
+    const char *request_id; /* for the log alone; "" = none */
+    const char *detail;     /* for people, without secrets; "" = nothing to add */
 };
 
 /* Writes both; where the store does not take it, the log says that, too. Blocks. */

@@ -40,6 +40,7 @@ static void tell(struct auth *a, enum log_level level, const char *action, const
                                        .actor = actor->id,
                                        .target = target,
                                        .address = actor->address,
+                                       .request_id = actor->request_id,
                                        .detail = detail});
 }
 
@@ -108,19 +109,19 @@ enum err auth_user_create(struct auth *a, const struct auth_user_request *reques
 }
 
 enum err auth_user_register(struct auth *a, struct str email, struct str password, bool first_is_admin,
-                            const char *address, struct store_user *ret_user,
+                            const struct auth_actor *client, struct store_user *ret_user,
                             char ret_token[static AUTH_KEY_TOKEN_BYTES], uint32_t *ret_wait_s,
                             struct err_info *reterr)
 {
     const struct auth_user_request request = {.email = email, .password = password, .role = STORE_ROLE_USER};
-    const struct auth_actor nobody = {"", address};
+    const struct auth_actor nobody = {"", client->address, client->request_id};
     struct store_user row;
     uint64_t users = 1;
     enum err e = check_email(email, reterr);
     if (!e)
         e = auth_password_check("password", password, reterr);
     if (!e)
-        e = auth_throttle_take(a, AUTH_THROTTLE_REGISTER, str_of(address), ret_wait_s, reterr);
+        e = auth_throttle_take(a, AUTH_THROTTLE_REGISTER, str_of(client->address), ret_wait_s, reterr);
     if (!e)
         e = prepare(&request, &row, reterr);
     if (!e && first_is_admin)
@@ -148,8 +149,9 @@ MUST_CHECK static enum err take_attempt(struct auth *a, struct str email, const 
     if (!e)
         e = auth_throttle_take(a, AUTH_THROTTLE_ACCOUNT, email, ret_wait_s, reterr);
     if (e == ERR_RATE_LIMITED) /* the log alone: there may be any number of them */
-        LOG_WARN("security", LOG_CSTR("action", "login.locked"), LOG_CSTR("actor", actor->id),
-                 LOG_CSTR("peer", actor->address), LOG_U64("seconds", *ret_wait_s));
+        LOG_WARN("security", LOG_CSTR("request_id", actor->request_id), LOG_CSTR("action", "login.locked"),
+                 LOG_CSTR("actor", actor->id), LOG_CSTR("peer", actor->address),
+                 LOG_U64("seconds", *ret_wait_s));
     return e;
 }
 
@@ -174,11 +176,12 @@ static void rehash(struct auth *a, struct store_user *user, struct str password)
         memcpy(user->password_hash, hash, sizeof hash);
 }
 
-enum err auth_user_login(struct auth *a, struct str email, struct str password, const char *address,
-                         struct store_user *ret_user, uint32_t *ret_wait_s, struct err_info *reterr)
+enum err auth_user_login(struct auth *a, struct str email, struct str password,
+                         const struct auth_actor *client, struct store_user *ret_user, uint32_t *ret_wait_s,
+                         struct err_info *reterr)
 {
     struct store_user user = {0};
-    struct auth_actor actor = {"", address};
+    struct auth_actor actor = {"", client->address, client->request_id};
     bool right = false, outdated = false;
     /* What can't be an address or a password is one more that is wrong. */
     enum err e = email.len <= AUTH_EMAIL_MAX_BYTES && password.len <= AUTH_PASSWORD_MAX_BYTES
@@ -199,7 +202,7 @@ enum err auth_user_login(struct auth *a, struct str email, struct str password, 
              known ? "the password was wrong" : "there is no such account");
         return err_set(reterr, ERR_UNAUTHORIZED, "the address or the password is wrong");
     }
-    e = attempt_was_right(a, email, address, reterr);
+    e = attempt_was_right(a, email, actor.address, reterr);
     if (e)
         return e;
     if (!user.active) {
@@ -214,10 +217,10 @@ enum err auth_user_login(struct auth *a, struct str email, struct str password, 
 }
 
 enum err auth_user_change_password(struct auth *a, const char *user_id, struct str current,
-                                   struct str password, const char *keep, const char *address,
+                                   struct str password, const char *keep, const struct auth_actor *client,
                                    uint32_t *ret_wait_s, struct err_info *reterr)
 {
-    const struct auth_actor actor = {user_id, address};
+    const struct auth_actor actor = {user_id, client->address, client->request_id};
     struct store_user user;
     char hash[STORE_PASSWORD_HASH_BYTES];
     unsigned char kept[STORE_SESSION_HASH_BYTES];
@@ -235,7 +238,7 @@ enum err auth_user_change_password(struct auth *a, const char *user_id, struct s
         tell(a, LOG_LEVEL_WARN, "password.failed", &actor, user_id, "the current password was wrong");
         return err_set(reterr, ERR_FORBIDDEN, "current_password: it is wrong");
     }
-    e = attempt_was_right(a, str_of(user.email), address, reterr);
+    e = attempt_was_right(a, str_of(user.email), actor.address, reterr);
     if (!e)
         e = auth_password_hash(password, hash, reterr);
     if (e)

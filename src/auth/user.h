@@ -10,8 +10,9 @@ enum { AUTH_EMAIL_MAX_BYTES = STORE_EMAIL_BYTES - 1, AUTH_KEYS_MAX = 50 };
 
 /* Who does it, for the audit trail. Lent for the call. */
 struct auth_actor {
-    const char *id;      /* a user's or key's; "" = nobody yet, or the command line */
-    const char *address; /* the client's; "" = none */
+    const char *id;         /* a user's or key's; "" = nobody yet, or the command line */
+    const char *address;    /* the client's; "" = none */
+    const char *request_id; /* for the log alone; "" = none */
 };
 
 enum auth_user_when {
@@ -34,24 +35,27 @@ MUST_CHECK enum err auth_user_create(struct auth *a, const struct auth_user_requ
                                      const struct auth_actor *actor, struct store_user *ret_user,
                                      char ret_token[static AUTH_KEY_TOKEN_BYTES], struct err_info *reterr);
 
-/* What has to wait is told in *ret_wait_s (seconds), with ERR_RATE_LIMITED. */
+/* What people do for themselves. Of `client` its id is of no matter: who it is turns out here. What has to wait is told
+ * in *ret_wait_s (seconds), with ERR_RATE_LIMITED. */
 
 /* A person makes an account: a user of the tier "free". `first_is_admin`: the very first account gets that role.
  * Errors as above. */
 MUST_CHECK enum err auth_user_register(struct auth *a, struct str email, struct str password,
-                                       bool first_is_admin, const char *address, struct store_user *ret_user,
+                                       bool first_is_admin, const struct auth_actor *client,
+                                       struct store_user *ret_user,
                                        char ret_token[static AUTH_KEY_TOKEN_BYTES], uint32_t *ret_wait_s,
                                        struct err_info *reterr);
 /* Checks address and password. ERR_UNAUTHORIZED: one of them is wrong, and neither the sentence nor the time tells
  * which; ERR_FORBIDDEN: right, but the account is not active. */
 MUST_CHECK enum err auth_user_login(struct auth *a, struct str email, struct str password,
-                                    const char *address, struct store_user *ret_user, uint32_t *ret_wait_s,
-                                    struct err_info *reterr);
+                                    const struct auth_actor *client, struct store_user *ret_user,
+                                    uint32_t *ret_wait_s, struct err_info *reterr);
 /* A person changes the own password; all sessions end but `keep` (an id; NULL = none). ERR_FORBIDDEN: `current` is
  * wrong. */
 MUST_CHECK enum err auth_user_change_password(struct auth *a, const char *user_id, struct str current,
-                                              struct str password, const char *keep, const char *address,
-                                              uint32_t *ret_wait_s, struct err_info *reterr);
+                                              struct str password, const char *keep,
+                                              const struct auth_actor *client, uint32_t *ret_wait_s,
+                                              struct err_info *reterr);
 
 /* What an administrator changes; NULL, and .p NULL = as it is. */
 struct auth_user_change {

@@ -93,7 +93,7 @@ static enum err ask_twice(char text[static LINE_BYTES], struct err_info *reterr)
 }
 
 /* --- the verbs ---------------------------------------------------------------------------------- */
-static const struct auth_actor command_line = {"", ""};
+static const struct auth_actor command_line = {"", "", ""};
 
 static bool print_user(void *ctx, const struct store_user *u)
 {

@@ -8,7 +8,8 @@
 #define MAIL "ann@example.org"
 #define WORD "correct horse"
 
-static const struct auth_actor command_line = {"", ""};
+static const struct auth_actor command_line = {"", "", ""};
+static const struct auth_actor client = {"", "192.0.2.1", "a request"};
 static uint32_t wait_s;
 
 static struct store_user create(struct fixture *f, const char *email, enum store_role role)
@@ -23,7 +24,7 @@ static struct store_user create(struct fixture *f, const char *email, enum store
 
 static enum err login_as(struct fixture *f, const char *email, const char *password, struct store_user *user)
 {
-    return auth_user_login(f->auth, str_of(email), str_of(password), "192.0.2.1", user, &wait_s, &f->info);
+    return auth_user_login(f->auth, str_of(email), str_of(password), &client, user, &wait_s, &f->info);
 }
 
 static enum err login(struct fixture *f, const char *email, const char *password)
@@ -120,7 +121,7 @@ static enum err register_as(struct fixture *f, const char *email, bool first_is_
                             struct store_user *user)
 {
     char token[AUTH_KEY_TOKEN_BYTES];
-    return auth_user_register(f->auth, str_of(email), STR_LIT(WORD), first_is_admin, "192.0.2.1", user, token,
+    return auth_user_register(f->auth, str_of(email), STR_LIT(WORD), first_is_admin, &client, user, token,
                               &wait_s, &f->info);
 }
 
@@ -199,8 +200,8 @@ static void one_client_does_not_try_all_accounts(void **state)
     }
     assert_in_range(tried, 10, 25);
     struct store_user user;
-    CHECK_OK(f,
-             auth_user_login(f->auth, STR_LIT(MAIL), STR_LIT(WORD), "192.0.2.2", &user, &wait_s, &f->info));
+    const struct auth_actor elsewhere = {"", "192.0.2.2", "another"};
+    CHECK_OK(f, auth_user_login(f->auth, STR_LIT(MAIL), STR_LIT(WORD), &elsewhere, &user, &wait_s, &f->info));
 }
 
 static void an_inactive_account_stays_out(void **state)
@@ -242,8 +243,7 @@ static void hashes_are_brought_up_to_date(void **state)
 static enum err change_password(struct fixture *f, const char *id, const char *from, const char *to,
                                 const char *keep)
 {
-    return auth_user_change_password(f->auth, id, str_of(from), str_of(to), keep, "192.0.2.1", &wait_s,
-                                     &f->info);
+    return auth_user_change_password(f->auth, id, str_of(from), str_of(to), keep, &client, &wait_s, &f->info);
 }
 
 static void a_new_password_ends_the_other_sessions(void **state)
