@@ -24,7 +24,6 @@ const struct http_route *api_routes(const struct api_program *program, const str
         {.method = HTTP_METHOD_GET, .path = "/health", .handler = api_health_handler},
         {.method = HTTP_METHOD_GET, .path = "/health/live", .handler = api_live_handler, .vital = true},
         {.method = HTTP_METHOD_GET, .path = "/health/ready", .handler = api_ready_handler, .vital = true},
-        {.method = HTTP_METHOD_GET, .path = "/metrics", .handler = api_metrics_handler},
     };
     static struct http_route routes[LENGTH_OF(first) + OTHERS_MAX];
     size_t n = LENGTH_OF(first);
@@ -53,11 +52,44 @@ void api_put_error(struct buf *out, const struct err_info *err, const char *requ
     buf_puts(out, "\"}}\n");
 }
 
+/* What many clients at once, one that sends what nobody speaks, or a shutdown bring about is no fault of the server's. */
+static enum log_level failure_level(enum err code)
+{
+    switch (code) {
+    case ERR_BUSY:
+    case ERR_SHUTTING_DOWN:
+    case ERR_NOT_IMPLEMENTED:
+    case ERR_VERSION_UNSUPPORTED: return LOG_LEVEL_WARN;
+    default: return LOG_LEVEL_ERROR;
+    }
+}
+
+void api_log_failure(const char *request_id, const struct err_info *err)
+{
+    if (err_status(err->code) >= 500)
+        LOG_AT(failure_level(err->code), "request failed", LOG_CSTR("request_id", request_id),
+               LOG_CSTR("code", err_code(err->code)), LOG_I64("status", err_status(err->code)),
+               LOG_CSTR("reason", err_text(err)));
+}
+
+void api_log_refusal(const char *request_id, const char *peer, const struct auth_principal *who,
+                     const struct err_info *err)
+{
+    const char *event = err->code == ERR_UNAUTHORIZED   ? "authentication failed"
+                        : err->code == ERR_FORBIDDEN    ? "permission denied"
+                        : err->code == ERR_RATE_LIMITED ? "rate limit"
+                                                        : NULL;
+    if (event)
+        LOG_WARN(event, LOG_CSTR("request_id", request_id), LOG_CSTR("peer", peer),
+                 LOG_CSTR("who", who ? who->id : ""), LOG_CSTR("reason", err_text(err)));
+}
+
 /* Refused by the server before a handler saw it. The execute family has one form for every answer. */
 void api_error_body(struct http_exchange *x, const struct err_info *err, struct buf *body)
 {
     struct api_context *api = http_exchange_server_data(x);
     metrics_add(&api->invoke.metrics->errors[err->code], 1);
+    api_log_failure(http_request_id(x), err);
     if (!str_eq(http_path(x), STR_LIT("/execute")) && !str_eq(http_path(x), STR_LIT("/execute/stream"))) {
         api_put_error(body, err, http_request_id(x));
         return;

@@ -61,9 +61,15 @@ extern const struct http_handler api_execute_stream_handler;
 extern const struct http_handler api_live_handler;
 extern const struct http_handler api_ready_handler;
 extern const struct http_handler api_health_handler;
-extern const struct http_handler api_metrics_handler;
 
 /* Appends {"error":{"code","message","request_id"}}. */
 void api_put_error(struct buf *out, const struct err_info *err, const char *request_id);
+
+/* The log's line "request failed" about what is answered with a 5xx; others have none. Once a request, by whoever
+ * writes the answer. */
+void api_log_failure(const char *request_id, const struct err_info *err);
+/* The security line about a 401, 403 or 429; others have none. `who` may be NULL. */
+void api_log_refusal(const char *request_id, const char *peer, const struct auth_principal *who,
+                     const struct err_info *err);
 
 #endif

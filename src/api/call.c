@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/log.h"
 
 enum { CALL_ARENA_BYTES = 512 * 1024, OUT_BYTES_MAX = 32 * 1024 * 1024 };
 
@@ -30,6 +29,8 @@ struct way {
     struct str cookie; /* the session's id; looked at where there is no token */
     struct str csrf;
     bool changes_nothing; /* GET and HEAD */
+    bool unasked;         /* nobody is asked who they are, and nothing is counted */
+    struct err_info head; /* what is wrong with the head; told behind the address limit, so it is bounded */
     struct buf body;
     struct limit_wait limit;
     struct kv_ticket address_ticket; /* kept until it is known who asks */
@@ -86,6 +87,7 @@ static void send_reply(struct way *w)
     snprintf(retry_after, sizeof retry_after, "%u", MAX(call->retry_after_s, 1u));
     if (w->result) {
         metrics_add(&w->api->invoke.metrics->errors[w->result], 1);
+        api_log_failure(call->request_id, &w->info);
         make_error(call, &w->info);
         if (call->status == 401)
             fields[n++] = (struct http_field){STR_LIT("WWW-Authenticate"), STR_LIT("Bearer")};
@@ -157,10 +159,17 @@ static enum err unauthorized(struct err_info *reterr)
                    "Bearer KEY\"");
 }
 
+/* METRICS is one of the others, by the settings. */
+static enum api_access access_of(const struct api_call *call)
+{
+    enum api_access access = call->endpoint->access;
+    return access != API_METRICS ? access : call->program->metrics_for_operators ? API_OPERATOR : API_OPEN;
+}
+
 static enum err check_access(const struct api_call *call, struct err_info *reterr)
 {
     const struct auth_principal *who = call->who;
-    enum api_access access = call->endpoint->access;
+    enum api_access access = access_of(call);
     if (access == API_OPEN)
         return OK;
     if (!who)
@@ -187,7 +196,7 @@ static enum err find_session(struct way *w, struct err_info *reterr)
 {
     struct api_call *call = &w->call;
     struct auth *auth = w->api->invoke.auth;
-    bool is_open = call->endpoint->access == API_OPEN;
+    bool is_open = access_of(call) == API_OPEN;
     enum err e = auth_session_find(auth, w->cookie, &call->who, reterr);
     if (e == ERR_UNAUTHORIZED || (e == ERR_FORBIDDEN && is_open))
         return OK; /* nobody, then */
@@ -282,9 +291,17 @@ static enum err take_limit(struct way *w)
     if (!refused)
         return OK;
     count_refusal(w, w->stage == AT_ADDRESS_LIMIT ? METRICS_LIMIT_ADDRESS : METRICS_LIMIT_REQUESTS);
-    LOG_WARN("rate limit", LOG_CSTR("request_id", w->call.request_id), LOG_CSTR("peer", w->call.peer),
-             LOG_CSTR("who", w->call.who ? w->call.who->id : ""), LOG_U64("limit", w->limit.state.figure));
-    return limit_refusal(&w->limit.state, &w->info);
+    limit_refusal(&w->limit.state, &w->info);
+    api_log_refusal(w->call.request_id, w->call.peer, w->call.who, &w->info);
+    return w->info.code;
+}
+
+/* Who wants a page and has not logged in is shown where; everybody else who is turned away is told in the log. */
+static void log_refusal(const struct way *w, enum err e)
+{
+    const struct api_call *call = &w->call;
+    if (e && !(e == ERR_UNAUTHORIZED && call->endpoint->surface))
+        api_log_refusal(call->request_id, call->peer, call->who, &w->info);
 }
 
 /* It is known who asks, or that nobody does. */
@@ -292,10 +309,8 @@ static enum err end_credential(struct way *w)
 {
     enum err e = w->result ? w->result : check_access(&w->call, &w->info);
     if (w->api->invoke.limit)
-        limit_give(w->api->invoke.limit, w->api->invoke.loop, &w->address_ticket, w->call.who != NULL);
-    if (w->token.p && !w->call.who)
-        LOG_WARN("authentication failed", LOG_CSTR("request_id", w->call.request_id),
-                 LOG_CSTR("peer", w->call.peer), LOG_CSTR("reason", err_text(&w->info)));
+        limit_give(w->api->invoke.limit, w->api->invoke.loop, &w->address_ticket, w->call.who && !e);
+    log_refusal(w, e);
     return e;
 }
 
@@ -341,10 +356,15 @@ static void ask_key_limit(struct way *w)
         limit_key(w->api->invoke.limit, w->api->invoke.loop, str_of(w->call.who->id), &w->limit) == LIMIT_ASK;
 }
 
+static bool has_limits(const struct way *w)
+{
+    return w->api->invoke.limit && !w->unasked;
+}
+
 /* Begins what the stage is for; true: it is done already. */
 static bool begin_stage(struct way *w)
 {
-    bool limits = w->api->invoke.limit != NULL;
+    bool limits = has_limits(w);
     switch (w->stage) {
     case AT_ADDRESS_LIMIT:
         if (limits)
@@ -362,15 +382,25 @@ static bool begin_stage(struct way *w)
     return !w->waits;
 }
 
+static enum err end_address_limit(struct way *w, bool limits)
+{
+    enum err e = limits ? take_limit(w) : OK;
+    if (e || !w->head.code)
+        return e;
+    w->info = w->head;
+    log_refusal(w, w->info.code);
+    return w->info.code;
+}
+
 static enum err end_stage(struct way *w)
 {
-    bool limits = w->api->invoke.limit != NULL;
+    bool limits = has_limits(w);
     if (w->stage == AT_CREDENTIAL)
         return end_credential(w);
     if (w->result)
         return w->result;
     switch (w->stage) {
-    case AT_ADDRESS_LIMIT: return limits ? take_limit(w) : OK;
+    case AT_ADDRESS_LIMIT: return end_address_limit(w, limits);
     case AT_BODY: return parse_body(w, &w->info);
     case AT_KEY_LIMIT: return limits && w->call.who ? take_limit(w) : OK;
     default: return OK;
@@ -460,16 +490,19 @@ static void on_head(struct http_exchange *x)
     call->rest = STR_LIT("");
     if (str_ends_with(prefix, STR_LIT("*")))
         call->rest = arena_copy(&call->arena, str_make(path.p + prefix.len - 1, path.len - (prefix.len - 1)));
-    bool broken_credential = !take_credential(w, x);
+    w->unasked = call->endpoint->access == API_METRICS && access_of(call) == API_OPEN;
+    bool broken_credential = !w->unasked && !take_credential(w, x);
     w->body = buf_make(call->endpoint->body_limit);
     http_body_pause(x);
+    enum err e = OK;
     if (broken_credential)
-        w->result = unauthorized(&w->info);
+        e = unauthorized(&w->head);
     else if (str_ends_with(prefix, STR_LIT("*")) && !call->rest.len)
-        w->result = err_set(&w->info, ERR_NOT_FOUND, "the address ends where an id is wanted");
-    if (!w->result && call->endpoint->surface)
-        w->result = call->endpoint->surface->head(call, x, &w->info);
-    if (w->result || begin_stage(w))
+        e = err_set(&w->head, ERR_NOT_FOUND, "the address ends where an id is wanted");
+    if (!e && call->endpoint->surface)
+        e = call->endpoint->surface->head(call, x, &w->head);
+    WW_ASSERT(e == w->head.code);
+    if (begin_stage(w))
         go_on(w);
 }
 

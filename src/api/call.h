@@ -5,7 +5,8 @@
  *
  * Who asks is told by an Authorization field or, where there is none, by the session's cookie. A cookie comes along
  * whoever has made the request, so with it every method but GET and HEAD needs the session's token in X-CSRF-Token. A
- * cookie that is not good any more counts as none. What the address limit took is given back to those who are known.
+ * cookie that is not good any more counts as none. What the address limit took is given back to those who are known
+ * and may: so it bounds how often somebody is refused, and the lines of the log about that.
  *
  * Where the answer has no end yet, work() leaves a `struct api_stream` that goes on from there on the call's loop.
  * Pages (web/) are calls, too: their `surface` says that bodies are forms and answers are HTML.
@@ -28,7 +29,8 @@ enum api_access {
     API_CREDENTIAL, /* any good credential, a key of nobody, too */
     API_ACCOUNT,    /* one that belongs to an account */
     API_OPERATOR,   /* an account with this role or a higher one */
-    API_ADMIN
+    API_ADMIN,
+    API_METRICS /* as METRICS_ACCESS says: operators; or anybody, then no credential is looked at and nothing is counted */
 };
 
 enum { API_CALL_FIELDS_MAX = 6, API_PAGE_DEFAULT = 50 };

@@ -252,10 +252,7 @@ void execution_reply_failure(struct http_exchange *x, struct invocation *inv)
     else if (err_may_retry(code) && code != ERR_RATE_LIMITED) /* the limits know better */
         execution_add_field(&f, STR_LIT("Retry-After"), STR_LIT("1"));
     execution_add_limits(&f, inv);
-    if (code == ERR_UNAUTHORIZED || code == ERR_FORBIDDEN || code == ERR_RATE_LIMITED)
-        LOG_WARN(code == ERR_RATE_LIMITED ? "rate limit" : "authentication failed",
-                 LOG_CSTR("request_id", inv->id), LOG_CSTR("peer", http_peer(x)),
-                 LOG_CSTR("who", inv->who ? inv->who->id : ""), LOG_CSTR("reason", err_text(&inv->failure)));
+    api_log_refusal(inv->id, http_peer(x), inv->who, &inv->failure);
     http_reply(x, err_status(code), f.all, f.count, buf_str(&body));
     buf_done(&body);
 }
@@ -298,11 +295,26 @@ static void reply_run(struct http_exchange *x, struct invocation *inv, const str
     http_reply_take(x, cause_http_status(inv->receipt.cause), f.all, f.count, bytes, len);
 }
 
+void execution_log_failure(const struct invocation *inv)
+{
+    enum cause cause = inv->receipt.cause;
+    struct buf sentence = buf_make(1024);
+    if (inv->failure.code) {
+        api_log_failure(inv->id, &inv->failure);
+    } else if (cause_http_status(cause) >= 500) {
+        receipt_put_error(&sentence, &inv->receipt);
+        LOG_ERROR("request failed", LOG_CSTR("request_id", inv->id), LOG_CSTR("code", cause_name(cause)),
+                  LOG_I64("status", cause_http_status(cause)), LOG_STR("reason", buf_str(&sentence)));
+    }
+    buf_done(&sentence);
+}
+
 static void reply(struct invocation *inv)
 {
     struct execution *ex = inv->origin_data;
     struct http_exchange *x = TAKE(ex->x);
     http_exchange_set_data(x, NULL);
+    execution_log_failure(inv);
     if (inv->failure.code)
         execution_reply_failure(x, inv);
     else if (ex->want_raw)

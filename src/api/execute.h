@@ -71,6 +71,9 @@ void execution_begin(struct http_exchange *x, const struct invoke_origin *origin
 enum step_result execution_receive(struct invocation *inv);
 /* The reply of a request that was refused. */
 void execution_reply_failure(struct http_exchange *x, struct invocation *inv);
+/* api_log_failure() about an execution, also about one that a sandbox's death ended. A stream that has begun with 200
+ * counts, too: its client hears of it by the receipt, or by a broken reply. */
+void execution_log_failure(const struct invocation *inv);
 /* The receipt as the value of a field: ASCII, one line. */
 void execution_put_receipt_field(struct buf *out, const struct receipt *r);
 /* Raw output, whole. */

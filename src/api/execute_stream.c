@@ -227,6 +227,7 @@ static void reply(struct invocation *inv)
     struct execution *ex = inv->origin_data;
     struct http_exchange *x = TAKE(ex->x);
     bool failed = inv->failure.code != OK;
+    execution_log_failure(inv);
     if (ex->stream.events && !failed)
         end_events(x, inv, ex);
     else if (ex->stream.begun && failed)

@@ -1,23 +1,13 @@
-/* GET /metrics: asks all parts for their figures, on the pool. Open to anybody, or to operators (METRICS_ACCESS). */
+/* GET /metrics: asks all parts for their figures. */
 #include <sys/resource.h>
 
-#include "api/api.h"
+#include "api/call.h"
 #include "base/log_file.h"
 #include "http/server.h"
 #include "meter/machine.h"
 
-enum { SANDBOXES_MAX = 256, TEXT_BYTES_MAX = 256 * 1024 };
+enum { SANDBOXES_MAX = 256 };
 
-struct scrape {
-    uv_work_t work;
-    struct http_exchange *x; /* NULL: the client left */
-    const struct api_program *program;
-    char *token; /* NULL: none was sent */
-    struct err_info failure;
-    struct buf body;
-};
-
-/* --- figures ------------------------------------------------------------------------------------ */
 static void add_runs(struct metrics_gauges *g, const struct api_program *p)
 {
     struct exec_stats e = executor_stats(p->executor);
@@ -86,83 +76,15 @@ static void add_services(struct metrics_gauges *g, const struct api_program *p)
         g->rows_deleted[i] = atomic_load(&p->retention->deleted[i]);
 }
 
-/* --- who asks ----------------------------------------------------------------------------------- */
-static bool may_read(struct scrape *s)
+enum err api_metrics(struct api_call *call, struct err_info *reterr)
 {
-    struct auth_principal *who = NULL;
-    if (!s->program->metrics_for_operators)
-        return true;
-    if (!s->token)
-        err_set(&s->failure, ERR_UNAUTHORIZED, "/metrics wants \"Authorization: Bearer KEY\" here");
-    else if (!auth_find(s->program->auth, str_of(s->token), &who, &s->failure) &&
-             who->role < STORE_ROLE_OPERATOR)
-        err_set(&s->failure, ERR_FORBIDDEN, "/metrics needs an account with the role \"operator\"");
-    auth_principal_unref(who);
-    return s->failure.code == OK;
-}
-
-/* --- the handler -------------------------------------------------------------------------------- */
-static void work_scrape(uv_work_t *work)
-{
-    struct scrape *s = CONTAINER_OF(work, struct scrape, work);
-    const struct api_program *p = s->program;
+    const struct api_program *p = call->program;
     struct metrics_gauges g = {0};
-    if (!may_read(s))
-        return;
+    (void)reterr;
     add_runs(&g, p);
     add_processes(&g, p);
     add_services(&g, p);
-    metrics_put_text(&s->body, (const struct metrics *const *)p->metrics, p->loop_count, &g);
-    WW_ASSERT(!s->body.overflow);
+    call->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    metrics_put_text(&call->out, (const struct metrics *const *)p->metrics, p->loop_count, &g);
+    return OK;
 }
-
-static void reply_failure(const struct scrape *s)
-{
-    static const struct http_field fields[] = {{STR_LIT("Content-Type"), STR_LIT("application/json")},
-                                               {STR_LIT("WWW-Authenticate"), STR_LIT("Bearer")}};
-    struct buf body = buf_make(4096);
-    api_put_error(&body, &s->failure, http_request_id(s->x));
-    http_reply(s->x, err_status(s->failure.code), fields, s->failure.code == ERR_UNAUTHORIZED ? 2 : 1,
-               buf_str(&body));
-    buf_done(&body);
-}
-
-static void after_scrape(uv_work_t *work, int status)
-{
-    static const struct http_field type[] = {
-        {STR_LIT("Content-Type"), STR_LIT("text/plain; version=0.0.4; charset=utf-8")}};
-    struct scrape *s = CONTAINER_OF(work, struct scrape, work);
-    (void)status;
-    if (s->x) {
-        http_exchange_set_data(s->x, NULL);
-        if (s->failure.code)
-            reply_failure(s);
-        else
-            http_reply(s->x, 200, type, LENGTH_OF(type), buf_str(&s->body));
-    }
-    buf_done(&s->body);
-    free(s->token);
-    free(s);
-}
-
-static void on_metrics(struct http_exchange *x)
-{
-    struct api_context *api = http_exchange_server_data(x);
-    struct scrape *s = xcalloc(1, sizeof *s);
-    struct str token = auth_bearer_token(http_field(x, "authorization"));
-    s->x = x;
-    s->program = api->program;
-    s->token = token.p ? xstrndup(token.p, token.len) : NULL;
-    s->body = buf_make(TEXT_BYTES_MAX);
-    http_exchange_set_data(x, s);
-    WW_ASSERT(uv_queue_work(http_exchange_loop(x), &s->work, work_scrape, after_scrape) == 0);
-}
-
-static void on_gone(struct http_exchange *x)
-{
-    struct scrape *s = http_exchange_data(x);
-    if (s)
-        s->x = NULL;
-}
-
-const struct http_handler api_metrics_handler = {.head = on_metrics, .gone = on_gone};

@@ -55,6 +55,7 @@ void web_error_body(struct http_exchange *x, const struct err_info *err, struct 
         return;
     }
     metrics_add(&api->invoke.metrics->errors[err->code], 1);
+    api_log_failure(http_request_id(x), err);
     web_page_put_error(body, err, NULL, http_request_id(x));
 }
 

@@ -139,6 +139,8 @@ def test_queue_full(make_server, run_cli, guest):
             if reply.status == 503:
                 assert 1 <= int(reply.headers["retry-after"]) <= 60
         assert_healthy(client, server, guest)
+    told = [line for line in server.log_text().splitlines() if "request failed" in line]
+    assert len(told) == outcomes["busy"] and all(" warn " in line and 'code="busy"' in line for line in told)
 
 
 # --- ISOLATION=inline ---------------------------------------------------------------------------
@@ -228,6 +230,9 @@ def test_killed_sandbox(make_server, run_cli, guest):
         for reply in crowd.replies:
             if reply.status == 500:
                 assert reply.body["receipt"]["hint"]
+                request_id = reply.body["request_id"]
+                told = [line for line in server.log_text().splitlines() if "request failed" in line and request_id in line]
+                assert len(told) == 1 and " error " in told[0] and 'code="sandbox_crashed"' in told[0]
         crashed = runs_with_cause(client, server, "sandbox_crashed")
         assert crashed - crashed_before >= outcomes["sandbox_crashed"]
         assert set(role_processes(server, "sandbox")) >= set(sandboxes[1:])

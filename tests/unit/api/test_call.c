@@ -120,6 +120,7 @@ static const struct api_endpoint endpoints[] = {
     {HTTP_METHOD_DELETE, "/account", API_ACCOUNT, 0, "", work_who},
     {HTTP_METHOD_GET, "/operator", API_OPERATOR, 0, "", work_who},
     {HTTP_METHOD_GET, "/admin", API_ADMIN, 0, "", work_who},
+    {HTTP_METHOD_GET, "/metrics", API_METRICS, 0, "", work_who},
     {HTTP_METHOD_GET, "/tree/*", API_OPEN, 0, "", work_who},
     {HTTP_METHOD_GET, "/late", API_OPEN, 0, "", work_late},
     {HTTP_METHOD_GET, "/fail", API_OPEN, 0, "", work_fail},
@@ -184,7 +185,7 @@ static int start(const struct limit_config *limits)
     CHECK_OK(store_open(w->path, &w->program.store, &w->info));
     w->program.auth = auth_new(w->program.store, STR_LIT("a salt of enough characters"), 16);
     make_people();
-    log_setup(LOG_LEVEL_ERROR, false);
+    log_setup(LOG_LEVEL_ERROR + 1, false); /* much fails here, on purpose */
     loop_init(&w->loop, 0);
     CHECK_OK(kv_open(&(struct kv_config){.url = STR_LIT(""), .loops = 1}, &w->kv, &w->info));
     kv_attach(w->kv, &w->loop);
@@ -437,9 +438,36 @@ static void limits_are_kept_and_given_back(void **state)
         assert_true(says("RateLimit-Limit: 3\r\n"));
     }
     assert_int_equal(ask("GET /account", NULL, "%s", ""), 429);
-    assert_int_equal(ask("GET /open", NULL, "Authorization: Basic x\r\n"), 401); /* before any limit */
+    assert_int_equal(ask("GET /open", NULL, "Authorization: Basic x\r\n"), 429); /* a line of the log each */
     for (enum metrics_limit i = 0; i < METRICS_LIMIT_COUNT; i++)
-        assert_int_equal(w->metrics.limit_hits[i], i == METRICS_LIMIT_REQUESTS || i == METRICS_LIMIT_ADDRESS);
+        assert_int_equal(w->metrics.limit_hits[i] > 0, i == METRICS_LIMIT_REQUESTS || i == METRICS_LIMIT_ADDRESS);
+}
+
+static void the_refused_are_limited_too(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ask("GET /admin", NULL, "Authorization: Bearer %s\r\n", w->keys[USER]), 403);
+    assert_int_equal(ask("GET /admin", NULL, "Authorization: Bearer %s\r\n", w->keys[USER]), 429);
+    assert_int_equal(ask("GET /tree/", NULL, "%s", ""), 429);
+}
+
+static void metrics_are_free_where_they_are_open(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(ask("GET /metrics", NULL, "Authorization: Bearer %s\r\n", "wrong"), 200);
+        assert_true(says("who=nobody") && !says("RateLimit-Limit"));
+    }
+    w->program.metrics_for_operators = true;
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(ask("GET /metrics", NULL, "Authorization: Bearer %s\r\n", w->keys[OPERATOR]), 200);
+        assert_true(says("RateLimit-Limit: 6\r\n"));
+    }
+    assert_int_equal(ask("GET /metrics", NULL, "%s", ""), 401);
+    assert_int_equal(ask("GET /metrics", NULL, "Authorization: Bearer %s\r\n", "wrong"), 401);
+    assert_int_equal(ask("GET /metrics", NULL, "Authorization: Bearer %s\r\n", w->keys[USER]), 403);
+    assert_int_equal(ask("GET /metrics", NULL, "%s", ""), 429);
 }
 
 static void turn_until_waiting(unsigned count)
@@ -546,6 +574,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(errors_say_when_to_come_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_silent_store_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(limits_are_kept_and_given_back, setup_limits, teardown),
+        cmocka_unit_test_setup_teardown(the_refused_are_limited_too, setup_limits, teardown),
+        cmocka_unit_test_setup_teardown(metrics_are_free_where_they_are_open, setup_limits, teardown),
         cmocka_unit_test_setup_teardown(a_client_may_leave, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stream_goes_on_until_it_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stream_waits_for_its_client, setup, teardown),
