@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -6,7 +7,39 @@
 
 #include "http/server.h"
 
-enum { BACKLOG = 4096 };
+enum { BACKLOG = 4096, NAME_MAX_BYTES = 253, LABEL_MAX_BYTES = 63 };
+
+/* A label of a name (RFC 1123, section 2.1), or one with "_", which name services of local networks give out. */
+static bool label_fits(struct str label)
+{
+    if (!label.len || label.len > LABEL_MAX_BYTES || label.p[0] == '-' || label.p[label.len - 1] == '-')
+        return false;
+    for (size_t i = 0; i < label.len; i++)
+        if (!isalnum((unsigned char)label.p[i]) && label.p[i] != '-' && label.p[i] != '_')
+            return false;
+    return true;
+}
+
+bool http_host_fits(const char *host)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+    struct addrinfo *found = NULL;
+    if (getaddrinfo(host, NULL, &hints, &found) == 0) {
+        freeaddrinfo(found);
+        return true;
+    }
+    struct str rest = str_of(host), label = STR_NULL;
+    if (!rest.len || rest.len > NAME_MAX_BYTES)
+        return false;
+    do { /* a dot at the end is fine: str_split() leaves nothing behind it */
+        label = str_split(&rest, '.');
+        if (!label_fits(label))
+            return false;
+    } while (rest.len);
+    /* No top-level domain is a number: this is an address that was not written right. */
+    uint64_t number;
+    return !str_to_u64(label, UINT64_MAX, &number);
+}
 
 /* A socket that listens on `address`, or -errno. */
 static int listen_on(const struct addrinfo *address, bool reuse_port)

@@ -147,6 +147,8 @@ struct http_server_config {
 MUST_CHECK enum err http_server_new(uv_loop_t *loop, int fd, const struct http_server_config *config,
                                     struct http_server **ret_server, struct err_info *reterr);
 
+/* Whether `host` is an address (IPv4 or IPv6 literal) or a name by its form; nobody is asked for it. */
+bool http_host_fits(const char *host);
 /* Opens a listening socket (SO_REUSEPORT where `reuse_port`) on host (IPv4 or IPv6 literal or name) and port; 0 =
  * any free one. On OK *ret_fd is owned by the caller and *ret_port is the real port. */
 MUST_CHECK enum err http_listen(const char *host, uint16_t port, bool reuse_port, int *ret_fd,

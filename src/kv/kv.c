@@ -1,4 +1,5 @@
 #include "kv/backend.h"
+#include "kv/redis_url.h"
 
 struct letter {
     struct list link;
@@ -147,6 +148,12 @@ static const struct kv_ops memory_ops = {
 };
 
 /* ---- any backend ---- */
+
+enum err kv_check_url(struct str url, struct err_info *reterr)
+{
+    struct redis_url unused;
+    return url.len ? redis_url_parse(url, &unused, reterr) : OK;
+}
 
 enum err kv_open(const struct kv_config *config, struct kv **ret_kv, struct err_info *reterr)
 {

@@ -47,8 +47,9 @@ struct kv_config {
     uint64_t timeout_ns; /* Redis that is silent for longer counts as gone; 0: 250 ms */
 };
 
-/* ERR_FIELD_INVALID: the URL has another form (the sentence does not repeat it: it may hold a password). Whether Redis
- * is there does not matter yet. */
+/* ERR_FIELD_INVALID: the URL has another form (the sentence does not repeat it: it may hold a password). */
+MUST_CHECK enum err kv_check_url(struct str url, struct err_info *reterr);
+/* ERR_FIELD_INVALID: as kv_check_url(). Whether Redis is there does not matter yet. */
 MUST_CHECK enum err kv_open(const struct kv_config *config, struct kv **ret_kv, struct err_info *reterr);
 /* On the thread of `loop`, or before it runs: connects in the background. */
 void kv_attach(struct kv *kv, struct loop *loop);

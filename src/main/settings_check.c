@@ -6,7 +6,8 @@
 #include "base/log.h"
 #include "base/log_file.h"
 #include "http/server.h"
-#include "main/settings.h"
+#include "kv/kv.h"
+#include "main/parts.h"
 #include "trace/export.h"
 
 #define FRONT_MEMORY_LEAST (64 * MIB)
@@ -26,12 +27,16 @@ static void check_salt(const struct settings *s, struct buf *errors)
 
 static void check_database(const struct settings *s, struct buf *errors)
 {
-    bool postgres = strncmp(s->database_url, "postgres", 8) == 0;
+    char path[PARTS_PATH_BYTES];
+    struct err_info err = {0};
+    const struct store_config store = parts_store_config(s, path);
     if (s->database_pool_min > s->database_pool_max)
         buf_printf(errors, "DATABASE_POOL_MIN: %llu is more than DATABASE_POOL_MAX, which is %llu\n",
                    (unsigned long long)s->database_pool_min, (unsigned long long)s->database_pool_max);
-    if (s->database_replica_url[0] && !postgres)
-        buf_puts(errors, "DATABASE_REPLICA_URL: only a PostgreSQL in DATABASE_URL has replicas\n");
+    if (store_check_url(store.url, &err))
+        buf_printf(errors, "%s\n", err_text(&err));
+    if (s->database_replica_url[0] && store_check_replica_url(store.url, store.replica_url, &err))
+        buf_printf(errors, "%s\n", err_text(&err));
 }
 
 /* Each of the files, separated by commas. */
@@ -113,6 +118,10 @@ static void check_text_forms(const struct settings *s, struct buf *errors)
     struct http_proxies *proxies = NULL;
     struct err_info err = {0};
     const struct trace_config trace = settings_trace_config(s);
+    if (s->server_host[0] && !http_host_fits(s->server_host))
+        buf_printf(errors, "SERVER_HOST: \"%s\" is no address and can't be a name\n", s->server_host);
+    if (kv_check_url(str_of(s->redis_url), &err))
+        buf_printf(errors, "%s\n", err_text(&err));
     if (http_proxies_parse(str_of(s->trusted_proxies), &proxies, &err))
         buf_printf(errors, "TRUSTED_PROXIES: %s\n", err_text(&err));
     http_proxies_free(proxies);

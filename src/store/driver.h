@@ -120,9 +120,10 @@ extern const struct store_ops store_postgres_ops;
 /* The text of a statement in the one dialect or the other. */
 const char *store_statement_sql(enum store_statement statement, bool postgres);
 
-/* Whether this URL can be PostgreSQL's, and what to show of it. No error shows the URL. */
-MUST_CHECK enum err store_postgres_check(const char *url, char *ret_description, size_t size,
-                                         struct err_info *reterr);
+/* Whether this URL can be PostgreSQL's, and what to show of it. Errors name `variable`, and none shows
+ * the URL. */
+MUST_CHECK enum err store_postgres_check(const char *variable, const char *url, char *ret_description,
+                                         size_t size, struct err_info *reterr);
 
 /* The path behind "sqlite:", "sqlite://" or nothing; NULL where another scheme stands. */
 const char *store_sqlite_path(const char *url);

@@ -70,22 +70,23 @@ static const char *option_of(const PQconninfoOption *options, const char *keywor
     return "";
 }
 
-enum err store_postgres_check(const char *url, char *ret_description, size_t size, struct err_info *reterr)
+enum err store_postgres_check(const char *variable, const char *url, char *ret_description, size_t size,
+                              struct err_info *reterr)
 {
     char *why = NULL;
     CLEANUP(conninfo_freep) PQconninfoOption *options = PQconninfoParse(url, &why);
     PQfreemem(why); /* it may quote a piece of the password */
     if (!options)
-        return err_set(
-            reterr, ERR_FIELD_INVALID,
-            "DATABASE_URL is not understood: its form is postgresql://USER:PASSWORD@HOST:PORT/NAME, with"
-            " other characters than letters and digits in USER and PASSWORD percent-encoded");
+        return err_set(reterr, ERR_FIELD_INVALID,
+                       "%s is not understood: its form is postgresql://USER:PASSWORD@HOST:PORT/NAME, with"
+                       " other characters than letters and digits in USER and PASSWORD percent-encoded",
+                       variable);
     const char *host = option_of(options, "host"), *port = option_of(options, "port");
     const char *name = option_of(options, "dbname");
     /* "p@ss" that was not encoded: the host would be shown in errors, and with it a piece of the password. */
     if (strchr(host, '@') || strchr(name, '@') || strchr(port, '@'))
         return err_set(reterr, ERR_FIELD_INVALID,
-                       "DATABASE_URL has an \"@\" in its host or name: write %%40 for one in the password");
+                       "%s has an \"@\" in its host or name: write %%40 for one in the password", variable);
     snprintf(ret_description, size, "%s:%s/%s", host[0] ? host : "local", port[0] ? port : "5432", name);
     return OK;
 }

@@ -67,35 +67,53 @@ static void fill_pool(struct store *s, struct store_pool *p, const struct store_
     p->lifetime_ns = config->lifetime_ns ? config->lifetime_ns : DEFAULT_LIFETIME_S * NS_PER_S;
 }
 
+/* `description`: what store_describe() says. */
+MUST_CHECK static enum err check_url(const char *url, char description[static DESCRIPTION_BYTES],
+                                     struct err_info *reterr)
+{
+    if (is_postgres(str_of(url)))
+        return store_postgres_check("DATABASE_URL", url, description, DESCRIPTION_BYTES, reterr);
+    const char *path = store_sqlite_path(url);
+    /* "postgresql:NAME" and the like would become a file of that name. */
+    size_t word = strcspn(url, ":/");
+    bool is_scheme = path == url && word && url[word] == ':';
+    if (!path || !path[0] || is_scheme)
+        return err_set(reterr, ERR_FIELD_INVALID,
+                       "DATABASE_URL must begin with postgresql:// or sqlite:, or be the path of a file");
+    snprintf(description, DESCRIPTION_BYTES, "%s", path);
+    return OK;
+}
+
+enum err store_check_url(const char *url, struct err_info *reterr)
+{
+    char unused[DESCRIPTION_BYTES];
+    return check_url(url, unused, reterr);
+}
+
+enum err store_check_replica_url(const char *url, const char *replica_url, struct err_info *reterr)
+{
+    char unused[DESCRIPTION_BYTES];
+    if (!is_postgres(str_of(url)))
+        return err_set(reterr, ERR_FIELD_INVALID, "DATABASE_REPLICA_URL needs PostgreSQL in DATABASE_URL");
+    if (!is_postgres(str_of(replica_url)))
+        return err_set(reterr, ERR_FIELD_INVALID, "DATABASE_REPLICA_URL must begin with postgresql://");
+    return store_postgres_check("DATABASE_REPLICA_URL", replica_url, unused, sizeof unused, reterr);
+}
+
 /* Everything that needs no connection. */
 MUST_CHECK static enum err prepare(const struct store_config *config, struct store *s,
                                    struct err_info *reterr)
 {
     const char *url = config->url ? config->url : "", *path = store_sqlite_path(url);
     bool has_replica = config->replica_url && config->replica_url[0];
-    if (is_postgres(str_of(url))) {
-        s->ops = &store_postgres_ops;
-        s->url = xstrdup(url);
-        enum err e = store_postgres_check(url, s->description, sizeof s->description, reterr);
-        if (!e && has_replica && !is_postgres(str_of(config->replica_url)))
-            e = err_set(reterr, ERR_FIELD_INVALID, "DATABASE_REPLICA_URL must begin with postgresql://");
-        if (!e && has_replica) {
-            char unused[DESCRIPTION_BYTES];
-            s->replica_url = xstrdup(config->replica_url);
-            e = store_postgres_check(s->replica_url, unused, sizeof unused, reterr);
-        }
-        if (e)
-            return e;
-    } else if (!path) {
-        return err_set(reterr, ERR_FIELD_INVALID,
-                       "DATABASE_URL must begin with postgresql:// or sqlite:, or be the path of a file");
-    } else if (has_replica) {
-        return err_set(reterr, ERR_FIELD_INVALID, "DATABASE_REPLICA_URL needs PostgreSQL in DATABASE_URL");
-    } else {
-        s->ops = &store_sqlite_ops;
-        s->url = xstrdup(path);
-        snprintf(s->description, sizeof s->description, "%s", path);
-    }
+    enum err e = check_url(url, s->description, reterr);
+    if (!e && has_replica)
+        e = store_check_replica_url(url, config->replica_url, reterr);
+    if (e)
+        return e;
+    s->ops = is_postgres(str_of(url)) ? &store_postgres_ops : &store_sqlite_ops;
+    s->url = xstrdup(path ? path : url);
+    s->replica_url = has_replica ? xstrdup(config->replica_url) : NULL;
     s->has_second = s->ops->embedded || has_replica;
     fill_pool(s, &s->primary, config);
     s->pool_of[STORE_WRITE] = s->pool_of[STORE_READ] = s->pool_of[STORE_READ_STALE] = &s->primary;

@@ -42,6 +42,13 @@ struct store_config {
 
 struct store;
 
+/* Whether the URL has one of the forms above; nothing is opened. ERR_FIELD_INVALID names DATABASE_URL, or
+ * DATABASE_REPLICA_URL, which only a PostgreSQL in `url` may have, and does not repeat the value: it may hold a
+ * password. */
+MUST_CHECK enum err store_check_url(const char *url, struct err_info *reterr);
+MUST_CHECK enum err store_check_replica_url(const char *url, const char *replica_url,
+                                            struct err_info *reterr);
+
 /* Opens a store. SQLite: makes the file (mode 0600) and brings its schema up to date, safe in several
  * processes at once. PostgreSQL: the schema must be this program's: ERR_STORE_DOWN says so and names the
  * command. ERR_FIELD_INVALID: the URL has no form that is known; no error shows the URL's password.

@@ -65,6 +65,23 @@ def test_check_prints_what_is_in_effect_and_no_secret(run_cli, tmp_path):
         ({"ENVIRONMENT": "production"}, "API_SALT"),
         ({"DATABASE_POOL_MIN": "9", "DATABASE_POOL_MAX": "3"}, "DATABASE_POOL_MIN"),
         ({"DATABASE_REPLICA_URL": "postgresql://u:p@h/d"}, "DATABASE_REPLICA_URL"),
+        ({"DATABASE_URL": "mysql://u:hidden-word@h/d"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql:hidden-word@h/d"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://u:s@hidden-word@h/d"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "sqlite:"}, "DATABASE_URL"),
+        (
+            {"DATABASE_URL": "postgresql://u:p@h/d", "DATABASE_REPLICA_URL": "mysql://u:hidden-word@h/d"},
+            "DATABASE_REPLICA_URL",
+        ),
+        (
+            {"DATABASE_URL": "postgresql://u:p@h/d", "DATABASE_REPLICA_URL": "postgresql://u:%zzhidden-word@h/d"},
+            "DATABASE_REPLICA_URL",
+        ),
+        ({"REDIS_URL": "http://:hidden-word@127.0.0.1"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://:hidden-word@127.0.0.1:99999"}, "REDIS_URL"),
+        ({"SERVER_HOST": "two words"}, "SERVER_HOST"),
+        ({"SERVER_HOST": "127.0.0.256"}, "SERVER_HOST"),
+        ({"SERVER_HOST": "http://127.0.0.1"}, "SERVER_HOST"),
         ({"TLS_CERT": "/nowhere/cert.pem"}, "TLS_KEY"),
         ({"TLS_CERT": "/nowhere/cert.pem", "TLS_KEY": "/nowhere/key.pem"}, "/nowhere/key.pem"),
         ({"REDIRECT_PORT": "8081"}, "REDIRECT_PORT"),
@@ -92,15 +109,26 @@ def test_what_does_not_go_together_is_refused(run_cli, tmp_path, env, named):
         done = run_cli(args, env={"DATA_DIR": tmp_path / "data", "SERVER_PORT": "0"} | env, cwd=tmp_path)
         assert done.returncode == 78, done.stderr
         assert named in done.stderr.decode()
+        assert "hidden-word" not in done.stderr.decode()
         assert done.stdout == b""
 
 
 def test_all_mistakes_are_told_at_once(run_cli, tmp_path):
-    done = check(run_cli, tmp_path, API_SALT="short", QUEUE_MAX="no", REDIRECT_PORT="8081", LOG_FILE="/nowhere/x")
+    wrong = {
+        "API_SALT": "short", "QUEUE_MAX": "no", "REDIRECT_PORT": "8081", "LOG_FILE": "/nowhere/x",
+        "DATABASE_URL": "mysql://h", "REDIS_URL": "http://h", "SERVER_HOST": "no host",
+    }  # fmt: skip
+    done = check(run_cli, tmp_path, **wrong)
     assert done.returncode == 78
-    for name in ("API_SALT", "QUEUE_MAX", "REDIRECT_PORT", "LOG_FILE"):
+    for name in wrong:
         assert name in done.stderr.decode()
     assert "short" not in done.stderr.decode()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "localhost", "node-1.example.org.", "my_node"])
+def test_forms_of_a_host(run_cli, tmp_path, host):
+    done = check(run_cli, tmp_path, SERVER_HOST=host)
+    assert done.returncode == 0, done.stderr
 
 
 def test_unknown_names_in_env_file_are_told(run_cli, tmp_path):

@@ -175,7 +175,6 @@ static void a_place_where_no_file_can_be_is_down(void **state)
     snprintf(path, sizeof path, "%s/below", path_of(f));
     expect_down(path, "Not a directory");
     expect_down(f->folder, "unable to open");
-    expect_down("", "No such file");
 
     /* Root may write anywhere, so try as somebody else. */
     assert_int_equal(chmod(f->folder, 0555), 0);
@@ -230,6 +229,18 @@ static void the_forms_of_its_url(void **state)
         assert_string_equal(store_describe(store), path_of(f));
         store_close(store);
     }
+    static const char *const refused[] = {
+        "", "sqlite:", "sqlite://", "mysql://h/d", "postgresql:d", "postgres:5432/d", "file:x"};
+    for (size_t i = 0; i < LENGTH_OF(refused); i++) {
+        struct store *store = (struct store *)0x1;
+        if (store_check_url(refused[i], &f->info) != ERR_FIELD_INVALID ||
+            store_open(refused[i], &store, &f->info) != ERR_FIELD_INVALID)
+            fail_msg("\"%s\" has no form that is known", refused[i]);
+        assert_ptr_equal(store, (struct store *)0x1);
+    }
+    static const char *const taken[] = {"x", "./a:b", "/tmp/a:b", "sqlite:a:b"};
+    for (size_t i = 0; i < LENGTH_OF(taken); i++)
+        CHECK_OK(f, store_check_url(taken[i], &f->info));
 }
 
 /* One that reads a long list does not keep others from writing. */
