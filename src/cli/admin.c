@@ -222,12 +222,20 @@ static enum err carry_out(const void *request, const struct settings *s, struct 
     return e;
 }
 
+static bool needs_salt(const void *request)
+{
+    return strcmp(((const struct request *)request)->verb, "list") != 0;
+}
+
 int command_admin(int argc, char **argv)
 {
     struct request r;
     log_setup(LOG_LEVEL_WARN, false); /* what happened is said on stdout, and stands in the audit trail */
-    return cli_command_run(
-        &(struct cli_command){
-            .name = "admin", .usage = usage, .request = &r, .parse = parse, .carry_out = carry_out},
-        argc, argv);
+    return cli_command_run(&(struct cli_command){.name = "admin",
+                                                 .usage = usage,
+                                                 .request = &r,
+                                                 .parse = parse,
+                                                 .needs_salt = needs_salt,
+                                                 .carry_out = carry_out},
+                           argc, argv);
 }

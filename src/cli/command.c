@@ -21,15 +21,20 @@ int cli_command_run(const struct cli_command *c, int argc, char **argv)
         fputs(c->usage, stdout);
         return 0;
     }
-    if (!settings_load(&s, &argc, argv, &text)) {
-        fprintf(stderr, "wasmwiz %s: the settings are not right:\n%s", c->name, buf_cstr(&text));
-        status = EXIT_CONFIG;
-    } else if (!c->parse(argc, argv, c->request)) {
+    bool good = settings_load(&s, &argc, argv, &text);
+    if (good && !c->parse(argc, argv, c->request)) {
         fputs(c->usage, stderr);
         status = EXIT_USAGE;
-    } else if (c->carry_out(c->request, &s, &err)) {
-        fprintf(stderr, "wasmwiz %s: %s\n", c->name, err_text(&err));
-        status = err.code == ERR_NOT_FOUND && c->not_found_status ? c->not_found_status : 1;
+    } else {
+        if (good && c->needs_salt && c->needs_salt(c->request))
+            settings_check_salt(&s, &text);
+        if (text.len) {
+            fprintf(stderr, "wasmwiz %s: the settings are not right:\n%s", c->name, buf_cstr(&text));
+            status = EXIT_CONFIG;
+        } else if (c->carry_out(c->request, &s, &err)) {
+            fprintf(stderr, "wasmwiz %s: %s\n", c->name, err_text(&err));
+            status = err.code == ERR_NOT_FOUND && c->not_found_status ? c->not_found_status : 1;
+        }
     }
     buf_done(&text);
     settings_done(&s);

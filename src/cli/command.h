@@ -11,6 +11,8 @@ struct cli_command {
     void *request; /* what parse() fills and carry_out() reads */
     /* Of the arguments, those that are no settings. False: wrong usage. */
     bool (*parse)(int argc, char **argv, void *request);
+    /* Whether carry_out() reads the salt: then API_SALT must be as `wasmwiz serve` wants it. NULL: never. */
+    bool (*needs_salt)(const void *request);
     /* What failed goes to stderr as one sentence. */
     enum err (*carry_out)(const void *request, const struct settings *s, struct err_info *reterr);
     int not_found_status; /* exit status for ERR_NOT_FOUND; 0 = as for any other error, 1 */

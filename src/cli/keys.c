@@ -138,11 +138,19 @@ static enum err carry_out(const void *request, const struct settings *s, struct 
     return e;
 }
 
+static bool needs_salt(const void *request)
+{
+    return strcmp(((const struct request *)request)->verb, "create") == 0;
+}
+
 int command_keys(int argc, char **argv)
 {
     struct request r;
-    return cli_command_run(
-        &(struct cli_command){
-            .name = "keys", .usage = usage, .request = &r, .parse = parse, .carry_out = carry_out},
-        argc, argv);
+    return cli_command_run(&(struct cli_command){.name = "keys",
+                                                 .usage = usage,
+                                                 .request = &r,
+                                                 .parse = parse,
+                                                 .needs_salt = needs_salt,
+                                                 .carry_out = carry_out},
+                           argc, argv);
 }

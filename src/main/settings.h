@@ -38,6 +38,8 @@ void settings_done(struct settings *s);
 /* Appends a line for each mistake that is not in one value but between them: what belongs together, what a server can't start
  * with. Looks at folders, and changes nothing. */
 void settings_check(const struct settings *s, struct buf *errors);
+/* The part of it about API_SALT alone: for whoever makes what only a server with the same salt will know. */
+void settings_check_salt(const struct settings *s, struct buf *errors);
 /* Lent by `s`. */
 struct trace_config settings_trace_config(const struct settings *s);
 /* Appends a line for each name in .env that is no setting of ours, with the nearest that is. */

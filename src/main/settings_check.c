@@ -12,7 +12,7 @@
 
 #define FRONT_MEMORY_LEAST (64 * MIB)
 
-static void check_salt(const struct settings *s, struct buf *errors)
+void settings_check_salt(const struct settings *s, struct buf *errors)
 {
     size_t len = strlen(s->api_salt);
     if (len && len < AUTH_SALT_MIN_BYTES)
@@ -131,7 +131,7 @@ static void check_text_forms(const struct settings *s, struct buf *errors)
 
 void settings_check(const struct settings *s, struct buf *errors)
 {
-    check_salt(s, errors);
+    settings_check_salt(s, errors);
     check_database(s, errors);
     check_tls(s, errors);
     check_folders(s, errors);

@@ -70,8 +70,10 @@ def run_blocks(folder, blocks, ports):
     for written in ports:
         script = script.replace(str(written), str(ports[written]))
     script = re.sub(r"^(.*) build/wasmwiz serve$", r"serve \1", script, flags=re.MULTILINE)
+    env = environment({})
+    del env["ENVIRONMENT"]  # whoever pastes them has none
     done = subprocess.run(
-        ["bash", "-c", PRELUDE + script], cwd=folder, env=environment({}), capture_output=True, timeout=110, text=True
+        ["bash", "-c", PRELUDE + script], cwd=folder, env=env, capture_output=True, timeout=110, text=True
     )
     log = folder / "log"
     assert done.returncode == 0, done.stdout + done.stderr + (log.read_text() if log.exists() else "")
@@ -89,7 +91,7 @@ def test_commands_of_the_readme(project):
     stopped = "run --timeout 1s examples/guests/forever.wat"
     assert stopped in blocks[1]
     blocks[1] = blocks[1].replace(stopped, stopped + " || echo ended with $?")
-    said = run_blocks(project, ["serve SERVER_PORT=8080\n", *blocks], {8080: free_port()})
+    said = run_blocks(project, ["serve ENVIRONMENT=development SERVER_PORT=8080\n", *blocks], {8080: free_port()})
     assert '"output":"HELLO"' in said and "\nHELLO\n" in said and "ended with 124" in said
 
 

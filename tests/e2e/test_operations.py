@@ -131,6 +131,31 @@ def test_forms_of_a_host(run_cli, tmp_path, host):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("salt", [None, "8letters"])
+def test_commands_want_the_salt_that_serve_wants(run_cli, tmp_path, salt):
+    env = {"DATA_DIR": tmp_path / "data", "SERVER_PORT": "0"}
+    made = run_cli(["keys", "create", "--name", "first"], env=env)
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "data" / "api_salt").exists(), "a development server's own"
+    env |= {"ENVIRONMENT": "production", "API_SALT": salt}
+    served = run_cli(["serve"], env=env)
+    assert served.returncode == 78
+    (sentence,) = [line for line in served.stderr.splitlines() if line.startswith(b"API_SALT")]
+    for args in (
+        ["keys", "create", "--name", "second"],
+        ["admin", "create", "root@example.org", "--password-stdin"],
+        ["admin", "role", "root@example.org", "user"],
+        ["admin", "password", "root@example.org", "--password-stdin"],
+    ):
+        done = run_cli(args, b"correct horse battery\n", env=env)
+        assert done.returncode == 78, (args, done.stderr)
+        assert sentence in done.stderr.splitlines() and done.stdout == b""
+    listed = run_cli(["keys", "list"], env=env)
+    assert listed.returncode == 0 and b"first" in listed.stdout, "what needs no salt asks for none"
+    assert b"second" not in listed.stdout
+    assert run_cli(["keys", "create", "--name", "second"], env=env | {"API_SALT": SALT}).returncode == 0
+
+
 def test_unknown_names_in_env_file_are_told(run_cli, tmp_path):
     (tmp_path / ".env").write_text("QUEUE_MXA=5\nPOSTGRES_PASSWORD=hidden-word\nQUEUE_MAX=5\n")
     done = check(run_cli, tmp_path)
