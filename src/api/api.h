@@ -28,7 +28,8 @@ struct api_program {
     bool metrics_for_operators; /* /metrics wants a credential */
     struct usage *usage;
     const struct retention *retention;
-    const char *data_dir;
+    const char *data_dir, *temp_dir;
+    const char *log_dir; /* NULL: no log file */
     uint64_t module_bytes_max;
     uint64_t input_bytes_max;
     uint64_t memory_bytes_max;

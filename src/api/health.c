@@ -1,6 +1,7 @@
 /* GET /health, /health/live and /health/ready.
  *
  * Anybody may ask, so an answer has names, states and numbers only. Why something fails goes into the log. */
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -37,11 +38,12 @@ static void on_ready(struct http_exchange *x)
         http_reply(x, 200, json_type, 1, STR_LIT("{\"status\":\"ok\"}\n"));
 }
 
-/* --- health: asks the dependencies, on the pool -------------------------------------------------- */
+/* --- health: asks the counters on the loop, then the rest on the pool ---------------------------- */
 enum state { STATE_OK, STATE_DEGRADED, STATE_FAILED };
 static const char *const state_names[] = {"ok", "degraded", "failed"};
 
 struct health_check {
+    struct kv_ping ping;
     uv_work_t work;
     struct http_exchange *x; /* NULL: the client left */
     const struct api_program *program;
@@ -81,46 +83,89 @@ static void check_store(struct health_check *h)
     put_check(h, "database", ok ? STATE_OK : STATE_FAILED, took_ns, detail);
 }
 
-/* Optional: without Redis each instance counts for itself, which is less than was asked for, and serves. */
+/* Optional: without Redis each instance counts for itself, which is less than was asked for, and serves. That nobody
+ * has missed it yet means little where nothing was asked of it: so it was asked, too. */
 static void check_limits(struct health_check *h)
 {
     char detail[96];
     struct kv_health kv = kv_health(h->program->kv);
-    if (kv.degraded)
-        log_reason("limits", kv.reason);
+    bool ok = h->ping.alive && !kv.degraded;
+    if (!ok)
+        log_reason("limits", kv.degraded ? kv.reason : "no answer to a PING");
     snprintf(detail, sizeof detail, "%s%s", kv.backend,
-             kv.degraded ? ", which does not answer: counted by this instance alone" : "");
-    put_check(h, "limits", kv.degraded ? STATE_DEGRADED : STATE_OK, kv.latency_ns, detail);
+             ok ? "" : ", which does not answer: counted by this instance alone");
+    put_check(h, "limits", ok ? STATE_OK : STATE_DEGRADED, h->ping.latency_ns, detail);
 }
 
 /* A file goes all the way to the disk and back. */
-static bool try_file(const char *data_dir)
+static bool try_file(const char *folder)
 {
     char path[4200];
-    CLEANUP(closep) int fd = open(data_dir, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+    CLEANUP(closep) int fd = open(folder, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
     if (fd >= 0)
         return write(fd, "ok", 2) == 2;
     /* A file system without unnamed files. */
-    snprintf(path, sizeof path, "%s/.health", data_dir);
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    return fd >= 0 && write(fd, "ok", 2) == 2 && unlink(path) == 0;
+    snprintf(path, sizeof path, "%s/.health.XXXXXX", folder);
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool written = write(fd, "ok", 2) == 2;
+    return unlink(path) == 0 && written;
 }
 
-static void check_disk(struct health_check *h)
+struct folder {
+    const char *name, *path;
+    enum state missed; /* what the server is without it */
+};
+enum { FOLDERS = 3 };
+
+/* The folders that a server writes to; returns how many there are. Runs go on without a log. */
+static size_t list_folders(const struct api_program *p, struct folder to[static FOLDERS])
 {
-    char detail[96];
+    to[0] = (struct folder){"the data folder", p->data_dir, STATE_FAILED};
+    to[1] = (struct folder){"the folder of uploads", p->temp_dir, STATE_FAILED};
+    to[2] = (struct folder){"the log's folder", p->log_dir, STATE_DEGRADED};
+    return p->log_dir ? FOLDERS : FOLDERS - 1;
+}
+
+static void check_files(struct health_check *h, const struct folder *folders, size_t count)
+{
+    char detail[128] = "";
+    enum state worst = STATE_OK;
     uint64_t start = clock_now_ns();
-    bool ok = try_file(h->program->data_dir);
-    if (!ok)
-        log_reason("file_system", "the data folder can't be written");
-    put_check(h, "file_system", ok ? STATE_OK : STATE_FAILED, clock_now_ns() - start,
-              ok ? "" : "the data folder can't be written");
-    start = clock_now_ns();
-    struct machine_room room = machine_disk(h->program->data_dir);
-    snprintf(detail, sizeof detail, "%llu of %llu bytes free", (unsigned long long)room.free_bytes,
-             (unsigned long long)room.bytes);
-    put_check(h, "disk", room.free_bytes > DISK_LOW_BYTES ? STATE_OK : STATE_FAILED, clock_now_ns() - start,
-              detail);
+    for (size_t i = 0; i < count; i++) {
+        if (try_file(folders[i].path))
+            continue;
+        LOG_WARN("health", LOG_CSTR("check", "file_system"), LOG_CSTR("folder", folders[i].path),
+                 LOG_CSTR("reason", strerror(errno)));
+        size_t len = strlen(detail);
+        snprintf(detail + len, sizeof detail - len, "%s%s can't be written", len ? ", " : "",
+                 folders[i].name);
+        worst = MAX(worst, folders[i].missed);
+    }
+    put_check(h, "file_system", worst, clock_now_ns() - start, detail);
+}
+
+/* Tells of the one with the least room; they may all be on one disk. */
+static void check_disk(struct health_check *h, const struct folder *folders, size_t count)
+{
+    char detail[128];
+    enum state worst = STATE_OK;
+    const struct folder *fullest = NULL;
+    struct machine_room least = {0};
+    uint64_t start = clock_now_ns();
+    for (size_t i = 0; i < count; i++) {
+        struct machine_room room = machine_disk(folders[i].path);
+        if (room.free_bytes <= DISK_LOW_BYTES)
+            worst = MAX(worst, folders[i].missed);
+        if (!fullest || room.free_bytes < least.free_bytes) {
+            fullest = &folders[i];
+            least = room;
+        }
+    }
+    snprintf(detail, sizeof detail, "%llu of %llu bytes free for %s", (unsigned long long)least.free_bytes,
+             (unsigned long long)least.bytes, fullest->name);
+    put_check(h, "disk", worst, clock_now_ns() - start, detail);
 }
 
 static void check_memory(struct health_check *h)
@@ -152,15 +197,24 @@ static void check_runs(struct health_check *h)
 static void work_health(uv_work_t *work)
 {
     struct health_check *h = CONTAINER_OF(work, struct health_check, work);
+    struct folder folders[FOLDERS];
+    size_t count = list_folders(h->program, folders);
     buf_printf(&h->body,
                "{\"version\":\"%s\",\"uptime_seconds\":%llu,\"checks\":{\"process\":{\"status\":\"ok\"}",
                WW_VERSION, (unsigned long long)((clock_wall_ns() - h->program->start_wall_ns) / NS_PER_S));
     check_store(h);
     check_limits(h);
-    check_disk(h);
+    check_files(h, folders, count);
+    check_disk(h, folders, count);
     check_memory(h);
     check_runs(h);
     buf_printf(&h->body, "},\"status\":\"%s\"}\n", state_names[h->worst]);
+}
+
+static void health_free(struct health_check *h)
+{
+    buf_done(&h->body);
+    free(h);
 }
 
 static void after_health(uv_work_t *work, int status)
@@ -171,8 +225,16 @@ static void after_health(uv_work_t *work, int status)
         http_exchange_set_data(h->x, NULL);
         http_reply(h->x, h->worst == STATE_FAILED ? 503 : 200, json_type, 1, buf_str(&h->body));
     }
-    buf_done(&h->body);
-    free(h);
+    health_free(h);
+}
+
+static void on_ping(struct kv_ping *ping)
+{
+    struct health_check *h = CONTAINER_OF(ping, struct health_check, ping);
+    if (h->x)
+        WW_ASSERT(uv_queue_work(http_exchange_loop(h->x), &h->work, work_health, after_health) == 0);
+    else
+        health_free(h);
 }
 
 static void on_health(struct http_exchange *x)
@@ -182,8 +244,10 @@ static void on_health(struct http_exchange *x)
     h->x = x;
     h->program = api->program;
     h->body = buf_make(8192);
+    h->ping.ready = on_ping;
     http_exchange_set_data(x, h);
-    WW_ASSERT(uv_queue_work(http_exchange_loop(x), &h->work, work_health, after_health) == 0);
+    if (kv_ping(h->program->kv, api->invoke.loop, &h->ping))
+        on_ping(&h->ping);
 }
 
 static void on_health_gone(struct http_exchange *x)

@@ -49,7 +49,7 @@ struct server {
     struct front front;
     struct jwt jwt;
     struct retention retention;
-    char *salt;
+    char *salt, *log_dir;
     char cache_dir[4200], temp_dir[4200], usage_dir[4200];
     uv_signal_t terminate, interrupt, upgrade;
     int listeners[LOOPS_MAX]; /* the loops' sockets, for a successor; theirs to close */
@@ -223,6 +223,8 @@ static void fill_program(struct server *s)
         set->registration == REGISTRATION_OPEN ||
         (set->registration == REGISTRATION_AUTO && set->environment == ENVIRONMENT_DEVELOPMENT);
     s->program.data_dir = set->data_dir;
+    s->program.temp_dir = s->temp_dir;
+    s->program.log_dir = s->log_dir = settings_log_dir(set);
     s->program.module_bytes_max = set->max_wasm_size;
     s->program.input_bytes_max = set->max_input_size;
     s->program.memory_bytes_max = set->memory_limit;
@@ -474,6 +476,7 @@ static void finish(struct server *s)
     for (uint32_t i = 0; i < s->loop_count; i++)
         free(s->loops[i]);
     free(s->salt);
+    free(s->log_dir);
 }
 
 int command_serve(int argc, char **argv)

@@ -42,6 +42,8 @@ void settings_check(const struct settings *s, struct buf *errors);
 void settings_check_salt(const struct settings *s, struct buf *errors);
 /* Lent by `s`. */
 struct trace_config settings_trace_config(const struct settings *s);
+/* The folder of LOG_FILE, malloc'ed; NULL where it is not set. */
+char *settings_log_dir(const struct settings *s);
 /* Appends a line for each name in .env that is no setting of ours, with the nearest that is. */
 void settings_put_unknown(struct buf *out);
 

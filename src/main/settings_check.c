@@ -91,15 +91,9 @@ static void check_folders(const struct settings *s, struct buf *errors)
     check_folder("DATA_DIR", s->data_dir, errors);
     if (s->wasm_temp_dir[0])
         check_folder("WASM_TEMP_DIR", s->wasm_temp_dir, errors);
-    if (s->log_file[0]) {
-        CLEANUP(freep) char *folder = xstrdup(s->log_file);
-        char *slash = strrchr(folder, '/');
-        if (slash)
-            *slash = 0;
-        const char *at = slash == folder ? "/" : slash ? folder : ".";
-        if (access(at, W_OK | X_OK) < 0)
-            buf_printf(errors, "LOG_FILE: the folder %s can't be written: %s\n", at, strerror(errno));
-    }
+    CLEANUP(freep) char *log_dir = settings_log_dir(s);
+    if (log_dir && access(log_dir, W_OK | X_OK) < 0)
+        buf_printf(errors, "LOG_FILE: the folder %s can't be written: %s\n", log_dir, strerror(errno));
 }
 
 static void check_memory(const struct settings *s, struct buf *errors)
@@ -137,6 +131,16 @@ void settings_check(const struct settings *s, struct buf *errors)
     check_folders(s, errors);
     check_memory(s, errors);
     check_text_forms(s, errors);
+}
+
+char *settings_log_dir(const struct settings *s)
+{
+    const char *slash = strrchr(s->log_file, '/');
+    if (!s->log_file[0])
+        return NULL;
+    if (!slash)
+        return xstrdup(".");
+    return xstrndup(s->log_file, MAX((size_t)(slash - s->log_file), (size_t)1));
 }
 
 struct trace_config settings_trace_config(const struct settings *s)

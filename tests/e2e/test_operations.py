@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -193,6 +195,54 @@ def test_first_run(run_cli, make_server, tmp_path):
     assert refused.returncode == 78
     assert "API_SALT" in refused.stderr.decode() and "16" in refused.stderr.decode()
     assert "8letters" not in refused.stderr.decode()
+
+
+def test_health_asks_redis_although_nothing_else_does(make_server, redis):
+    server = make_server(REDIS_URL=redis.url)
+    with connect(server) as client:
+
+        def limits():
+            health = client.get("/health")
+            assert health.status_code == 200, "it is optional"
+            return health.json()["checks"]["limits"]
+
+        wait_until(lambda: limits()["status"] == "ok", "Redis is there")
+        assert limits()["latency_us"] > 0
+        redis.pause()
+        address = urllib.parse.urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), 20) as leaving:
+            leaving.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # and gone before Redis is given up
+        wait_until(lambda: limits()["status"] == "degraded", "it is missed")
+        redis.resume()
+        wait_until(lambda: limits()["status"] == "ok", "it is back")
+
+
+def test_health_looks_at_all_folders(make_server, tmp_path):
+    uploads, logs = tmp_path / "uploads", tmp_path / "logs"
+    logs.mkdir()
+    server = make_server(WASM_TEMP_DIR=str(uploads), LOG_FILE=str(logs / "server.log"))
+    with connect(server) as client:
+
+        def check_health(http_status, status, detail):
+            health = client.get("/health")
+            assert health.status_code == http_status
+            told = health.json()["checks"]["file_system"]
+            assert (told["status"], told.get("detail", "")) == (status, detail)
+            assert health.json()["checks"]["disk"]["status"] == status
+            assert str(tmp_path) not in health.text and "/" not in health.text
+
+        wait_until(lambda: client.get("/health").status_code == 200, "a sandbox serves")
+        check_health(200, "ok", "")
+        for folder, http_status, status, detail in (
+            (server.data_dir, 503, "failed", "the data folder can't be written"),
+            (uploads, 503, "failed", "the folder of uploads can't be written"),
+            (logs, 200, "degraded", "the log's folder can't be written"),
+        ):
+            aside = folder.rename(tmp_path / "aside")
+            check_health(http_status, status, detail)
+            assert str(folder) in server.log_text().rpartition("\n")[0].rpartition("file_system")[2]
+            aside.rename(folder)
+            check_health(200, "ok", "")
 
 
 def test_health_tells_what_fails_and_readiness_stays(make_server):
