@@ -5,10 +5,12 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from support import (
@@ -29,6 +31,7 @@ from support import (
 SALT = "0123456789abcdef a salt of the tests"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
+LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
 def log_lines(path):
@@ -197,6 +200,33 @@ def test_first_run(run_cli, make_server, tmp_path):
     assert "8letters" not in refused.stderr.decode()
 
 
+def started(server):
+    (line,) = [line for line in log_lines(server.log) if line["event"] == "started"]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("environment", "host"), [("development", "127.0.0.1"), ("staging", "0.0.0.0"), ("production", "0.0.0.0")]
+)
+def test_defaults_of_address_and_database(make_server, environment, host):
+    server = make_server(ENVIRONMENT=environment, SERVER_HOST=None, API_SALT=SALT, LOG_FORMAT="json")
+    said = started(server)
+    assert said["host"] == host
+    assert (said["database"], said["database_at"]) == ("sqlite", f"{server.data_dir}/wasmwiz.db")
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    wanted = f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{said['port']:04X}"
+    assert wanted in [row[1] for row in table if row[3] == LISTENS]
+
+
+def test_the_start_tells_the_database_without_its_password(make_server, run_cli, postgres):
+    env = {"DATABASE_URL": postgres.url, "API_SALT": SALT}
+    assert run_cli(["migrate", "up"], env=env).returncode == 0
+    server = make_server(LOG_FORMAT="json", **env)
+    said = started(server)
+    place = postgres.url.rpartition("@")[2]
+    assert (said["database"], said["database_at"]) == ("postgresql", place)
+
+
 def test_health_asks_redis_although_nothing_else_does(make_server, redis):
     server = make_server(REDIS_URL=redis.url)
     with connect(server) as client:
@@ -243,6 +273,22 @@ def test_health_looks_at_all_folders(make_server, tmp_path):
             assert str(folder) in server.log_text().rpartition("\n")[0].rpartition("file_system")[2]
             aside.rename(folder)
             check_health(200, "ok", "")
+
+
+def test_a_server_that_drains_is_not_ready(make_server):
+    server = make_server()
+    address = urllib.parse.urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), 20) as kept, kept.makefile("rb") as replies:
+        kept.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /health/ready HTTP/1.1\r\n")
+        assert replies.readline() == b"HTTP/1.1 200 OK\r\n"
+        os.kill(server.pid, signal.SIGTERM)
+        wait_until(lambda: "draining" in server.log_text(), "it drains")
+        kept.sendall(b"Host: x\r\n\r\n")
+        head, _, body = replies.read().partition(b"HTTP/1.1 503 ")[2].partition(b"\r\n\r\n")
+    assert re.search(rb"^retry-after: \d+\r?$", head, re.MULTILINE | re.IGNORECASE)
+    assert re.search(rb"^connection: close\r?$", head, re.MULTILINE | re.IGNORECASE)
+    assert json.loads(body)["error"]["code"] == "shutting_down"
+    assert server.wait() == 0
 
 
 def test_health_tells_what_fails_and_readiness_stays(make_server):
@@ -362,6 +408,17 @@ def test_sandboxes_are_ready_when_they_say_so(make_server):
         (pid,) = role_processes(server, "sandbox")
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: metric(client, server, "wasmwiz_sandboxes_died_total") == 1, "its death is seen")
+        wait_until(lambda: client.get("/health/ready").status_code == 200, "another is ready")
+
+        def refused():
+            for pid in role_processes(server, "sandbox"):
+                os.kill(pid, signal.SIGKILL)
+            answer = client.get("/health/ready")
+            return answer if answer.status_code == 503 else None
+
+        answer = wait_until(refused, "it is asked before another one is ready")
+        assert answer.json()["error"]["code"] == "sandbox_down"
+        assert int(answer.headers["retry-after"]) >= 1
         wait_until(lambda: client.get("/health/ready").status_code == 200, "another is ready")
         assert metric(client, server, "wasmwiz_sandboxes") == 1
 
