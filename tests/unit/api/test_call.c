@@ -440,7 +440,8 @@ static void limits_are_kept_and_given_back(void **state)
     assert_int_equal(ask("GET /account", NULL, "%s", ""), 429);
     assert_int_equal(ask("GET /open", NULL, "Authorization: Basic x\r\n"), 429); /* a line of the log each */
     for (enum metrics_limit i = 0; i < METRICS_LIMIT_COUNT; i++)
-        assert_int_equal(w->metrics.limit_hits[i] > 0, i == METRICS_LIMIT_REQUESTS || i == METRICS_LIMIT_ADDRESS);
+        assert_int_equal(w->metrics.limit_hits[i] > 0,
+                         i == METRICS_LIMIT_REQUESTS || i == METRICS_LIMIT_ADDRESS);
 }
 
 static void the_refused_are_limited_too(void **state)
