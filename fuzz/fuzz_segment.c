@@ -25,7 +25,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             continue;
         WW_ASSERT(strlen(row.id) < sizeof row.id && strlen(row.key_id) < sizeof row.key_id);
         WW_ASSERT(strlen(row.error) < sizeof row.error && row.cause < CAUSE_COUNT);
-        WW_ASSERT(row.time_ns <= INT64_MAX && row.output_bytes <= INT64_MAX);
+        const uint64_t figures[] = {row.time_ns,    row.duration_us, row.cpu_us,       row.memory_peak_bytes,
+                                    row.wasm_bytes, row.input_bytes, row.output_bytes, row.exit_code,
+                                    row.queue_us,   row.compile_us,  row.fuel,         row.stderr_bytes,
+                                    row.host_calls};
+        for (size_t f = 0; f < LENGTH_OF(figures); f++)
+            WW_ASSERT(figures[f] <= INT64_MAX);
     }
     segment_free(s, false);
     return 0;

@@ -71,7 +71,7 @@ static void tell(void *watch)
         loop_post(w->loop, &w->tell, on_tell);
 }
 
-/* --- */
+/* --- starting and stopping --------------------------------------------------------------------- */
 struct auth_watch *auth_watch_start(struct auth *auth, struct kv *kv, struct loop *loop, uint64_t interval_ms)
 {
     struct auth_watch *w = xcalloc(1, sizeof *w);

@@ -403,7 +403,9 @@ static void take_lost(struct flight *f, const redisReply *reply)
     if (reply)
         break_link(rl, reply);
     LIST_EACH(link, &f->takes)
-    take_locally(rl, &f->name, LIST_ENTRY(link, struct kv_wait, link));
+    {
+        take_locally(rl, &f->name, LIST_ENTRY(link, struct kv_wait, link));
+    }
 }
 
 static bool send_flight(struct flight *f);

@@ -256,7 +256,7 @@ static bool read_all(int fd, char *to, size_t bytes)
 /* Made by a program of another version, which alone can read it. */
 static bool is_of_another_version(const struct segment_head *h)
 {
-    return memcmp(h->magic, magic, sizeof magic) == 0 && (h->version != VERSION);
+    return memcmp(h->magic, magic, sizeof magic) == 0 && h->version != VERSION;
 }
 
 static void put_aside(const struct segment *s)
